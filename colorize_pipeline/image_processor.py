@@ -1,0 +1,259 @@
+"""Between the user's photos and the network's planes: codes in, luminance and hints to the network, colored codes out."""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageColor
+
+from .color import join, resize_matrix, rgb_to_chroma, rgb_to_luma
+
+
+_SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+_EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
+
+# A standard deviation of chroma that is shown as white in the map of doubt; chroma itself ends at 0.5.
+_WHITE_UNCERTAINTY = 0.25
+
+
+class ColorizationImageProcessor:
+    """
+    Move images between the user's world and the network's.
+
+    The user's world is a photo of any size, mode and depth, of which the integer luma codes are kept. The network's is
+    a luminance plane in `[-1, 1]` whose sides are multiples of what the U-Net halves, and chroma at `1 / luminance_patch`
+    of its size. The processor keeps no state between calls.
+
+    Args:
+        luminance_patch (`int`):
+            Luma pixels along a side that one chroma sample covers.
+        size_multiple (`int`):
+            Chroma planes are padded to a multiple of this: `2 ** (levels - 1)` of the U-Net, or its skip connections
+            do not line up.
+    """
+
+    def __init__(self, luminance_patch: int, size_multiple: int):
+        self.luminance_patch = luminance_patch
+        self.size_multiple = size_multiple
+
+    def split(self, image) -> list:
+        """
+        Give a list of single images for whatever the user passed.
+
+        Args:
+            image: A `PIL.Image.Image`; an array `(height, width)`, `(height, width, channels)` or with a batch
+                dimension before these; a tensor `(height, width)`, `(channels, height, width)` or with a batch
+                dimension before these; or a list of any of them.
+
+        Raises:
+            `ValueError`: for anything else.
+        """
+        if isinstance(image, (list, tuple)):
+            return [single for entry in image for single in self.split(entry)]
+        if isinstance(image, (np.ndarray, torch.Tensor)) and image.ndim == 4:
+            return list(image)
+        return [image]
+
+    def to_codes(self, image: Image.Image | np.ndarray | torch.Tensor, mode: str) -> torch.Tensor:
+        """
+        Read one image as integer codes.
+
+        Args:
+            image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
+                One image as in [`split`]. Arrays and tensors hold `uint8` or `uint16` codes, booleans, or floats in
+                `[0, 1]`, which become 16-bit codes. Alpha is not looked at.
+            mode (`str`):
+                `"L"` for the luma, `"RGB"` for the colors.
+
+        Returns:
+            `torch.Tensor` of shape `(height, width)` or `(height, width, 3)`, `uint8` or `uint16`.
+
+        Raises:
+            `ValueError`: for modes, shapes, types and values that are none of these.
+        """
+        if isinstance(image, Image.Image):
+            if 0 in image.size:
+                raise ValueError(f"`image` must have at least one pixel, but its size is {image.size}.")
+            if image.mode in _EIGHT_BIT_MODES:
+                return torch.from_numpy(np.array(image.convert(mode)))
+            if image.mode not in (*_SIXTEEN_BIT_MODES, "I"):
+                raise ValueError(
+                    f"`image` has mode {image.mode!r}, but must be 16-bit gray or one of {', '.join(_EIGHT_BIT_MODES)}."
+                    " Convert it first, for example with `image.convert('RGB')`."
+                )
+            # Pillow's own convert("L") would clip 16 bit to 8, so the array is read instead.
+            array = np.asarray(image)
+            if array.min() < 0 or array.max() > 65535:
+                raise ValueError(
+                    f"`image` of mode 'I' must hold 16-bit codes in [0, 65535], but holds {array.min()} to {array.max()}."
+                )
+            codes = torch.from_numpy(array.astype(np.uint16))[..., None]
+        elif isinstance(image, (np.ndarray, torch.Tensor)):
+            codes = self._array_to_codes(image)
+        else:
+            raise ValueError(
+                "`image` must be a PIL image, a NumPy array, a torch tensor or a list of these, but got"
+                f" {type(image).__name__}. To colorize a file, open it first with `PIL.Image.open(path)`."
+            )
+        if codes.shape[2] < 3:  # gray, or gray and alpha
+            return codes[:, :, 0] if mode == "L" else codes[:, :, :1].expand(-1, -1, 3)
+        return rgb_to_luma(codes[:, :, :3]) if mode == "L" else codes[:, :, :3]
+
+    def _array_to_codes(self, array: np.ndarray | torch.Tensor) -> torch.Tensor:
+        if isinstance(array, torch.Tensor):
+            layout, codes = "(channels, height, width)", array.detach().cpu()
+            codes = codes.permute(1, 2, 0) if codes.ndim == 3 else codes
+        else:
+            layout, codes = "(height, width, channels)", torch.from_numpy(np.ascontiguousarray(array))
+        codes = codes[:, :, None] if codes.ndim == 2 else codes  # (H, W, C)
+        if codes.ndim != 3 or codes.shape[2] not in (1, 2, 3, 4) or 0 in codes.shape:
+            raise ValueError(
+                f"`image` must be of shape (height, width) or {layout} with 1 to 4 channels and at least one pixel, but"
+                f" got shape={tuple(array.shape)}."
+            )
+        if codes.dtype in (torch.uint8, torch.uint16):
+            return codes
+        if codes.dtype == torch.bool:
+            return codes.to(torch.uint8) * 255
+        if not codes.is_floating_point():
+            raise ValueError(f"`image` must hold uint8, uint16, bool or floats in [0, 1], but got dtype={array.dtype}.")
+        codes = codes.float()
+        if not (codes.min() >= 0 and codes.max() <= 1):  # also true of NaN
+            raise ValueError(
+                f"`image` of floats must lie in [0, 1], but ranges from {codes.min():.4g} to {codes.max():.4g}."
+                " Divide 8-bit codes by 255 first."
+            )
+        return (codes * 65535).round().to(torch.uint16)
+
+    def preprocess(self, luma: torch.Tensor, processing_resolution: int) -> tuple[torch.Tensor, tuple[int, int]]:
+        """
+        Shrink (or enlarge) a photo's luma to the network's size, aspect kept.
+
+        Args:
+            luma (`torch.Tensor` of shape `(height, width)`): Integer codes.
+            processing_resolution (`int`): Side in pixels of the square with the area the network works on; 0 for the
+                photo's own size.
+
+        Returns:
+            `tuple`: luminance `(1, h, w)` in `[-1, 1]`, its sides multiples of `luminance_patch * size_multiple`, and
+            the size `(rows, columns)` of the chroma that belongs to the photo; what is beyond is padding.
+        """
+        height, width = luma.shape
+        scale = processing_resolution / math.sqrt(height * width) if processing_resolution else 1.0
+        patch = self.luminance_patch
+        rows, columns = (max(1, round(side * scale / patch)) for side in (height, width))
+        white = torch.iinfo(luma.dtype).max
+        luminance = luma.float()[None, None]  # (1, 1, H, W)
+        luminance = F.interpolate(luminance, size=(rows * patch, columns * patch), mode="bicubic", antialias=True)
+        luminance = (2 / white * luminance - 1).clamp(-1, 1)
+        padding = (0, -columns % self.size_multiple * patch, 0, -rows % self.size_multiple * patch)
+        return F.pad(luminance, padding, mode="replicate")[0], (rows, columns)
+
+    def preprocess_hints(
+        self, hints, photo_size: tuple[int, int], chroma_size: tuple[int, int], padded_size: tuple[int, int]
+    ) -> torch.Tensor:
+        """
+        Bring the colors that the user knows to the network's planes.
+
+        Args:
+            hints (`PIL.Image.Image`, list of points, or `None`):
+                An RGBA image laid over the photo, opaque where the color is known; or points `(x, y, color)` in
+                pixels of the photo, with `color` as `(red, green, blue)` codes or a CSS color such as `"#7a3b1c"`.
+            photo_size (`tuple`): `(height, width)` of the photo.
+            chroma_size (`tuple`): `(rows, columns)` of its chroma.
+            padded_size (`tuple`): The same with padding.
+
+        Returns:
+            `torch.Tensor` of shape `(3, *padded_size)`: Cb and Cr in `[-0.5, 0.5]`, 0 where unknown, and a mask in
+            `{0, 1}`.
+
+        Raises:
+            `ValueError`: for points outside of the photo, images without alpha, and colors that cannot be read.
+        """
+        planes = torch.zeros(3, *padded_size)  # (3, h, w)
+        rows, columns = chroma_size
+        if isinstance(hints, Image.Image):
+            if "A" not in hints.mode:
+                raise ValueError(
+                    f"`hints` as an image must have an alpha channel, opaque where the color is known, but its mode is"
+                    f" {hints.mode!r}. Paint on a transparent layer, or pass points `[(x, y, color), ...]`."
+                )
+            rgba = torch.from_numpy(np.array(hints.convert("RGBA"))).permute(2, 0, 1)[None].float() / 255
+            alpha = rgba[:, 3:]  # (1, 1, H, W)
+            weighted = torch.cat((rgb_to_chroma(rgba[:, :3]) * alpha, alpha), dim=1)
+            weighted = F.interpolate(weighted, size=chroma_size, mode="area")[0]  # (3, rows, columns)
+            known = weighted[2] > 0
+            planes[:2, :rows, :columns] = torch.where(known, weighted[:2] / weighted[2].clamp(min=1e-6), 0)
+            planes[2, :rows, :columns] = known.float()
+            return planes
+        for point in hints or ():
+            try:
+                x, y, color = point
+                red, green, blue = ImageColor.getrgb(color)[:3] if isinstance(color, str) else color
+                rgb = torch.tensor([red, green, blue]).view(1, 3, 1, 1) / 255
+                inside = 0 <= x < photo_size[1] and 0 <= y < photo_size[0] and 0 <= rgb.min() and rgb.max() <= 1
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"`hints` must hold points (x, y, color), but got {point!r}: {error}.") from error
+            if not inside:
+                raise ValueError(
+                    f"`hints` holds the point {point!r}, but the photo is {photo_size[1]} x {photo_size[0]} pixels and"
+                    " colors are codes from 0 to 255."
+                )
+            row, column = int(y * rows / photo_size[0]), int(x * columns / photo_size[1])
+            planes[:2, row, column] = rgb_to_chroma(rgb)[0, :, 0, 0]
+            planes[2, row, column] = 1
+        return planes
+
+    def postprocess(self, luma: torch.Tensor, chroma: torch.Tensor, output_type: str) -> torch.Tensor:
+        """
+        Join chroma with a photo at full size.
+
+        Args:
+            luma (`torch.Tensor` of shape `(height, width)`): The photo's codes, `uint8` or `uint16`.
+            chroma (`torch.Tensor` of shape `(2, rows, columns)`): In `[-0.5, 0.5]`, where 0 is gray.
+            output_type (`str`): `"pil"` holds 8 bit, so 16-bit luma is rounded to 8 first.
+
+        Returns:
+            `torch.Tensor` of shape `(height, width, 3)`: RGB codes, `uint8` or `uint16`.
+        """
+        return join(self.to_eight_bit(luma) if output_type == "pil" else luma, chroma)
+
+    def to_eight_bit(self, codes: torch.Tensor) -> torch.Tensor:
+        """Round 16-bit codes to 8 bit (white to white); 8-bit codes pass."""
+        if codes.dtype == torch.uint8:
+            return codes
+        return ((codes.to(torch.int32) + 128) // 257).to(torch.uint8)
+
+    def to_output_type(self, codes: torch.Tensor, output_type: str) -> Image.Image | np.ndarray | torch.Tensor:
+        """
+        Give RGB codes the form the user asked for.
+
+        Args:
+            codes (`torch.Tensor` of shape `(height, width, 3)`): `uint8` or `uint16`.
+            output_type (`str`): `"pil"`, `"np"` (`(height, width, 3)`) or `"pt"` (`(3, height, width)`), the latter two
+                `float32` in `[0, 1]`: codes / 255 or codes / 65535, exact enough that rounding gives the codes back.
+        """
+        if output_type == "pil":
+            return Image.fromarray(codes.numpy())
+        values = codes.float() / torch.iinfo(codes.dtype).max
+        return values.numpy() if output_type == "np" else values.permute(2, 0, 1)
+
+    def uncertainty_to_output_type(
+        self, uncertainty: torch.Tensor, photo_size: tuple[int, int], output_type: str
+    ) -> Image.Image | np.ndarray | torch.Tensor:
+        """
+        Bring a map of doubt to the size of its photo.
+
+        Args:
+            uncertainty (`torch.Tensor` of shape `(rows, columns)`): Standard deviation of chroma between samples.
+            photo_size (`tuple`): `(height, width)`.
+            output_type (`str`): `"np"` and `"pt"` hold the deviation as `float32` `(height, width)`; `"pil"` is a gray
+                image, white at 0.25 and above.
+        """
+        height, width = photo_size
+        resized = resize_matrix(uncertainty.shape[0], height) @ uncertainty @ resize_matrix(uncertainty.shape[1], width).T
+        resized = resized.clamp(min=0)  # bicubic kernels overshoot
+        if output_type == "pil":
+            return Image.fromarray((255 * resized / _WHITE_UNCERTAINTY).clamp(max=255).to(torch.uint8).numpy())
+        return resized.numpy() if output_type == "np" else resized

@@ -1,0 +1,442 @@
+"""The colorization pipeline: gray photo in, color photo out."""
+
+import inspect
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+
+# The Hub loader copies the siblings that this file itself imports by name: `resize_matrix` and `join` are reached
+# through image_processor too, but a direct import of `.color` must stand here for the remote-code way of loading.
+from .color import chroma_to_rgb_difference, colorfulness, gamut_scale, rgb_to_chroma
+from .image_processor import ColorizationImageProcessor
+
+
+_OUTPUT_TYPES = ("pil", "np", "pt")
+
+# Colorfulness is matched by a factor in [0, this], in so many halvings (to 1/4096 of the range).
+_MAX_CHROMA_GAIN = 4.0
+_BISECTIONS = 12
+
+
+@dataclass
+class ColorizationPipelineOutput(BaseOutput):
+    """
+    Output of the colorization pipeline. All lists run over the inputs, and within an input over its versions.
+
+    Args:
+        images (`list` of `PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
+            Colored photos, each at the size of its input.
+        chroma (`list` of `torch.Tensor` of shape `(2, rows, columns)`):
+            What was painted: Cb and Cr in `[-0.5, 0.5]` at the network's resolution, before saturation.
+        uncertainty (`list` or `None`):
+            Maps of doubt, at the size of the photos: the standard deviation of chroma between the samples of an
+            ensemble, in the unit of `chroma`; as `PIL.Image.Image` white stands for 0.25 and above.
+    """
+
+    images: list
+    chroma: list[torch.Tensor]
+    uncertainty: list | None
+
+
+def build_model_input(
+    sample: torch.Tensor, luminance: torch.Tensor, hints: torch.Tensor | None = None
+) -> torch.Tensor:
+    """
+    Put everything the network sees on its channel axis, in training and in inference.
+
+    Args:
+        sample (`torch.Tensor` of shape `(batch_size, 2 or 3, height, width)`):
+            The noisy chroma (or RGB), in the unit of the network.
+        luminance (`torch.Tensor` of shape `(batch_size, 1, k * height, k * width)`):
+            The gray photo in `[-1, 1]`; each k x k patch becomes k * k channels.
+        hints (`torch.Tensor` of shape `(batch_size, 3, height, width)`, *optional*):
+            Known chroma in the unit of the network, and its mask.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, channels, height, width)`: sample | luminance | hints.
+    """
+    patch = luminance.shape[-1] // sample.shape[-1]
+    planes = [sample, F.pixel_unshuffle(luminance, patch)]
+    if hints is not None:
+        planes.append(hints)
+    return torch.cat(planes, dim=1)
+
+
+class ColorizationPipeline(DiffusionPipeline):
+    """
+    Colorize gray photographs with a conditional diffusion model.
+
+    Only the two chroma planes are generated, at low resolution; the gray of the photo is kept code for code.
+
+    Args:
+        unet (`UNet2DModel`):
+            Denoiser of chroma (2 output channels) or of RGB (3), conditioned on luminance by channel concatenation.
+        scheduler (`SchedulerMixin`):
+            Any diffusers scheduler that is set to the prediction type of the network.
+        chroma_scale (`float`, *optional*, defaults to 0.14):
+            Chroma in `[-0.5, 0.5]` is divided by this for the network. Not used by a network of RGB.
+        luminance_patch (`int`, *optional*, defaults to 4):
+            Luma pixels along a side that one position of the network sees.
+        default_num_inference_steps (`int`, *optional*, defaults to 8):
+            Steps when the call names none: what this checkpoint does best with.
+        default_processing_resolution (`int`, *optional*, defaults to 192):
+            Processing resolution when the call names none: what this checkpoint was trained at.
+        default_guidance_scale (`float`, *optional*, defaults to 1.0):
+            Guidance scale when the call names none.
+    """
+
+    model_cpu_offload_seq = "unet"
+
+    def __init__(
+        self,
+        unet: UNet2DModel,
+        scheduler: SchedulerMixin,
+        chroma_scale: float = 0.14,
+        luminance_patch: int = 4,
+        default_num_inference_steps: int = 8,
+        default_processing_resolution: int = 192,
+        default_guidance_scale: float = 1.0,
+    ):
+        super().__init__()
+        sample_channels = unet.config.out_channels
+        hint_channels = unet.config.in_channels - sample_channels - luminance_patch**2
+        if sample_channels not in (2, 3) or hint_channels not in (0, 3):
+            raise ValueError(
+                f"`unet` must have 2 output channels (chroma) or 3 (RGB), and as many inputs plus {luminance_patch**2}"
+                f" for luminance (`luminance_patch`={luminance_patch}), plus 3 if it takes hints; but it has"
+                f" {unet.config.in_channels} inputs and {sample_channels} outputs. Build it with `create_unet`."
+            )
+        self.register_modules(unet=unet, scheduler=scheduler)
+        self.register_to_config(
+            chroma_scale=chroma_scale,
+            luminance_patch=luminance_patch,
+            default_num_inference_steps=default_num_inference_steps,
+            default_processing_resolution=default_processing_resolution,
+            default_guidance_scale=default_guidance_scale,
+        )
+        self.accepts_hints = hint_channels == 3
+        self.image_processor = ColorizationImageProcessor(
+            luminance_patch, size_multiple=2 ** (len(unet.config.block_out_channels) - 1)
+        )
+        self._interrupt = False
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether a step callback has asked to stop, by setting `pipe._interrupt = True`."""
+        return self._interrupt
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Image.Image | np.ndarray | torch.Tensor | list,
+        *,
+        hints: Image.Image | list | None = None,
+        mask_image: Image.Image | np.ndarray | torch.Tensor | list | None = None,
+        num_inference_steps: int | None = None,
+        num_images_per_input: int = 1,
+        ensemble_size: int = 1,
+        output_uncertainty: bool = False,
+        guidance_scale: float | None = None,
+        saturation: float = 1.0,
+        target_colorfulness: float | None = None,
+        processing_resolution: int | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "pil",
+        callback_on_step_end: Callable[..., dict] | None = None,
+        return_dict: bool = True,
+    ) -> ColorizationPipelineOutput | tuple:
+        """
+        Colorize one photo or many.
+
+        Args:
+            image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor` or a list of these):
+                Photos of any size and mode; of color photos the gray is taken. Arrays are `(height, width)`,
+                `(height, width, channels)` or batches of the latter, tensors `(height, width)`, `(channels, height,
+                width)` or batches; both hold `uint8` or `uint16` codes or floats in `[0, 1]`.
+            hints (`PIL.Image.Image`, list of points, or a list of either per photo, *optional*):
+                Colors that are known: an RGBA image laid over the photo, opaque where the color is known, or points
+                `(x, y, color)` in pixels of the photo with `color` as 8-bit `(red, green, blue)` or a CSS color.
+            mask_image (like `image`, *optional*):
+                White where the photo is painted, black where it stays as it came; of the size of its photo.
+            num_inference_steps (`int`, *optional*):
+                Denoising steps. 1 gives the mean of all answers, dull but safe; more give one answer. Defaults to the
+                checkpoint's own number.
+            num_images_per_input (`int`, *optional*, defaults to 1):
+                Versions of each photo.
+            ensemble_size (`int`, *optional*, defaults to 1):
+                Samples drawn for each version, of which the most central one is kept.
+            output_uncertainty (`bool`, *optional*, defaults to `False`):
+                Return how much the samples of each ensemble differ; needs `ensemble_size` of at least 3.
+            guidance_scale (`float`, *optional*):
+                Classifier-free guidance: 1 is none, more follows the photo more closely than the model alone would.
+                Defaults to the checkpoint's own.
+            saturation (`float`, *optional*, defaults to 1.0):
+                Factor for the chroma, at least 0: 0 is gray, 2 is vivid. The gray of the photo stays in any case.
+            target_colorfulness (`float`, *optional*):
+                Choose the saturation that brings each photo to this colorfulness (Hasler and Süsstrunk; 30 to 45 is
+                usual), as far as a factor of 4 reaches. Replaces `saturation`.
+            processing_resolution (`int`, *optional*):
+                Side in pixels of the square with the area the network works on; 0 is the photo's own size. Defaults to
+                the checkpoint's own.
+            generator (`torch.Generator` or list of them, *optional*):
+                The only source of randomness. A list holds one for each image returned, and makes each independent of
+                the others in its batch.
+            output_type (`str`, *optional*, defaults to `"pil"`):
+                `"pil"` (8 bit), `"np"` `(height, width, 3)` or `"pt"` `(3, height, width)`, the latter two `float32` in
+                `[0, 1]` at the depth of the input.
+            callback_on_step_end (callable, *optional*):
+                Called as `callback(pipe, step, timestep, {"sample": sample})` after each step; may return a dictionary
+                with another `sample`, and stop the run by setting `pipe._interrupt = True`.
+            return_dict (`bool`, *optional*, defaults to `True`):
+                `False` returns the tuple `(images, chroma, uncertainty)`.
+
+        Returns:
+            [`ColorizationPipelineOutput`], or a tuple of its fields.
+
+        Raises:
+            `ValueError`: if an argument is out of range or does not fit the others.
+
+        Examples:
+            >>> from PIL import Image
+            >>> from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline
+
+            >>> pipe = ColorizationPipeline.from_pretrained(DEFAULT_CHECKPOINT)
+            >>> color = pipe(Image.open("photo.jpg")).images[0]
+        """
+        # 0. What the call leaves open is what the checkpoint does best with
+        if num_inference_steps is None:
+            num_inference_steps = self.config.default_num_inference_steps
+        if processing_resolution is None:
+            processing_resolution = self.config.default_processing_resolution
+        if guidance_scale is None:
+            guidance_scale = self.config.default_guidance_scale
+        single_input = not isinstance(image, (list, tuple)) and getattr(image, "ndim", 0) != 4
+        photos = self.image_processor.split(image)
+        hints = [hints] if single_input or hints is None else hints
+        hints = hints * len(photos) if hints == [None] else hints
+        masks = [None] * len(photos) if mask_image is None else self.image_processor.split(mask_image)
+
+        # 1. Check
+        self.check_inputs(
+            photos, hints, masks, num_inference_steps, num_images_per_input, ensemble_size, output_uncertainty,
+            guidance_scale, saturation, target_colorfulness, processing_resolution, generator, output_type,
+        )  # fmt: skip
+        device, dtype = self._execution_device, self.unet.dtype
+        samples_per_photo = num_images_per_input * ensemble_size
+        sample_unit = self.config.chroma_scale if self.unet.config.out_channels == 2 else 1.0
+        self._interrupt = False
+
+        # 2. Photos to luma (full size, integer codes) and luminance (the network's size, [-1, 1]); hints to planes
+        lumas = [self.image_processor.to_codes(photo, "L") for photo in photos]
+        colors = [
+            None if mask is None else self.image_processor.to_codes(photo, "RGB")
+            for photo, mask in zip(photos, masks, strict=True)
+        ]
+        masks = [None if mask is None else self.image_processor.to_codes(mask, "L") for mask in masks]
+        for luma, mask in zip(lumas, masks, strict=True):
+            if mask is not None and mask.shape != luma.shape:
+                raise ValueError(
+                    f"`mask_image` must have the size of its photo, {tuple(luma.shape)}, but has {tuple(mask.shape)}."
+                )
+        luminances, chroma_sizes, hint_planes = [], [], []
+        for luma, hint in zip(lumas, hints, strict=True):
+            luminance, chroma_size = self.image_processor.preprocess(luma, processing_resolution)
+            padded_size = [side // self.config.luminance_patch for side in luminance.shape[1:]]
+            planes = self.image_processor.preprocess_hints(hint, tuple(luma.shape), chroma_size, padded_size)
+            planes[:2] /= sample_unit
+            luminances.append(luminance)
+            chroma_sizes.append(chroma_size)
+            hint_planes.append(planes)
+
+        # 3. Photos whose planes have the same size go through the network together
+        groups = defaultdict(list)
+        for index, luminance in enumerate(luminances):
+            groups[luminance.shape].append(index)
+        samples = [None] * len(photos)
+        with self.progress_bar(total=num_inference_steps * len(groups)) as progress_bar:
+            for indices in groups.values():
+                luminance = torch.stack([luminances[index] for index in indices])
+                luminance = luminance.repeat_interleave(samples_per_photo, dim=0).to(device)  # (B, 1, kh, kw)
+                hint = torch.stack([hint_planes[index] for index in indices])
+                hint = hint.repeat_interleave(samples_per_photo, dim=0).to(device)  # (B, 3, h, w)
+                group_generator = generator
+                if isinstance(generator, list):
+                    group_generator = [
+                        generator[index * num_images_per_input + version]
+                        for index in indices
+                        for version in range(num_images_per_input)
+                        for _ in range(ensemble_size)
+                    ]
+                sample = self.denoise(
+                    luminance, hint, num_inference_steps, guidance_scale, group_generator, dtype,
+                    callback_on_step_end, progress_bar,
+                )  # fmt: skip
+                sample = sample.float().cpu().unflatten(0, (len(indices), num_images_per_input, ensemble_size))
+                for index, versions in zip(indices, sample, strict=True):
+                    samples[index] = versions  # (versions, ensemble, C, h, w)
+
+        # 4. Unpad, bring to chroma, keep the most central sample of each ensemble, and join it with the photo
+        images, chromas, uncertainties = [], [], []
+        for luma, mask, color, size, versions in zip(lumas, masks, colors, chroma_sizes, samples, strict=True):
+            for ensemble in versions[..., : size[0], : size[1]]:
+                if self.unet.config.out_channels == 3:
+                    ensemble = rgb_to_chroma((ensemble.clamp(-1, 1) + 1) / 2)
+                else:
+                    ensemble = (ensemble * sample_unit).clamp(-0.5, 0.5)  # (E, 2, rows, columns)
+                distances = torch.cdist(ensemble.flatten(1), ensemble.flatten(1))
+                chroma = ensemble[distances.sum(dim=1).argmin()]
+                gain = saturation
+                if target_colorfulness is not None:
+                    gain = self.chroma_gain(luma, chroma, target_colorfulness)
+                codes = self.image_processor.postprocess(luma, gain * chroma, output_type)
+                if mask is not None:
+                    keep = self.image_processor.to_eight_bit(mask) < 128
+                    original = self.image_processor.to_eight_bit(color) if codes.dtype == torch.uint8 else color
+                    codes = torch.where(keep[:, :, None], original, codes)
+                images.append(self.image_processor.to_output_type(codes, output_type))
+                chromas.append(chroma)
+                if output_uncertainty:
+                    deviation = (ensemble - ensemble.mean(dim=0)).square().sum(dim=1).mean(dim=0).sqrt()
+                    uncertainties.append(
+                        self.image_processor.uncertainty_to_output_type(deviation, tuple(luma.shape), output_type)
+                    )
+
+        # 5. Release and return
+        self.maybe_free_model_hooks()
+        output = ColorizationPipelineOutput(
+            images=images, chroma=chromas, uncertainty=uncertainties if output_uncertainty else None
+        )
+        return output if return_dict else (output.images, output.chroma, output.uncertainty)
+
+    def denoise(
+        self,
+        luminance: torch.Tensor,
+        hints: torch.Tensor,
+        num_inference_steps: int,
+        guidance_scale: float,
+        generator: torch.Generator | list[torch.Generator] | None,
+        dtype: torch.dtype,
+        callback_on_step_end: Callable[..., dict] | None,
+        progress_bar,
+    ) -> torch.Tensor:
+        """
+        Draw one sample for each luminance plane, from pure noise.
+
+        Args:
+            luminance (`torch.Tensor` of shape `(batch_size, 1, k * height, k * width)`): In `[-1, 1]`.
+            hints (`torch.Tensor` of shape `(batch_size, 3, height, width)`): Chroma in the unit of the network, mask.
+            dtype (`torch.dtype`): Of the network; the sample itself stays in float32.
+            The others: as in [`__call__`].
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, 2 or 3, height, width)`: In the unit of the network.
+        """
+        self.scheduler.set_timesteps(num_inference_steps, device=luminance.device)
+        shape = (len(luminance), self.unet.config.out_channels, *hints.shape[2:])
+        sample = randn_tensor(shape, generator=generator, device=luminance.device, dtype=torch.float32)
+        sample = sample * self.scheduler.init_noise_sigma
+        hints = hints if self.accepts_hints else None
+        step_arguments = {}
+        if "generator" in inspect.signature(self.scheduler.step).parameters:
+            step_arguments["generator"] = generator
+
+        for step, t in enumerate(self.scheduler.timesteps):
+            if self.interrupt:
+                break
+            scaled = self.scheduler.scale_model_input(sample, t)
+            model_input = build_model_input(scaled, luminance, hints).to(dtype)
+            model_output = self.unet(model_input, t, return_dict=False)[0].float()
+            if guidance_scale != 1:
+                # In training the condition is dropped by setting it to 0.
+                no_hints = None if hints is None else torch.zeros_like(hints)
+                model_input = build_model_input(scaled, torch.zeros_like(luminance), no_hints).to(dtype)
+                unconditional = self.unet(model_input, t, return_dict=False)[0].float()
+                model_output = unconditional + guidance_scale * (model_output - unconditional)
+            sample = self.scheduler.step(model_output, t, sample, **step_arguments, return_dict=False)[0]
+            if callback_on_step_end is not None:
+                returned = callback_on_step_end(self, step, t, {"sample": sample}) or {}
+                sample = returned.pop("sample", sample)
+            # Schedulers of second order visit some timesteps twice; the bar counts steps.
+            if step + 1 == len(self.scheduler.timesteps) or (step + 1) % self.scheduler.order == 0:
+                progress_bar.update()
+        return sample
+
+    def chroma_gain(self, luma: torch.Tensor, chroma: torch.Tensor, target_colorfulness: float) -> float:
+        """Find the factor for `chroma` that gives the joined photo a colorfulness, by bisection at low resolution."""
+        size = tuple(chroma.shape[1:])
+        gray = F.interpolate(luma.float()[None, None], size=size, mode="area")[0, 0] / torch.iinfo(luma.dtype).max
+        low, high = 0.0, _MAX_CHROMA_GAIN
+        for _ in range(_BISECTIONS):
+            gain = (low + high) / 2
+            difference = chroma_to_rgb_difference(gain * chroma)
+            reached = colorfulness(gray + difference * gamut_scale(gray, difference, 1.0))
+            low, high = (gain, high) if reached < target_colorfulness else (low, gain)
+        return gain
+
+    def check_inputs(
+        self,
+        photos: list,
+        hints: list,
+        masks: list,
+        num_inference_steps: int,
+        num_images_per_input: int,
+        ensemble_size: int,
+        output_uncertainty: bool,
+        guidance_scale: float,
+        saturation: float,
+        target_colorfulness: float | None,
+        processing_resolution: int,
+        generator: torch.Generator | list[torch.Generator] | None,
+        output_type: str,
+    ) -> None:
+        """Refuse what cannot be done, before any work. What is inside the images is checked as they are read."""
+        if not photos:
+            raise ValueError("`image` is an empty list; pass at least one photo.")
+        for name, value in (
+            ("num_inference_steps", num_inference_steps),
+            ("num_images_per_input", num_images_per_input),
+            ("ensemble_size", ensemble_size),
+        ):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"`{name}` must be an integer of at least 1, but got {value!r}.")
+        if not isinstance(processing_resolution, int) or processing_resolution < 0:
+            raise ValueError(
+                "`processing_resolution` must be a number of pixels, or 0 for the photo's own size, but got"
+                f" {processing_resolution!r}."
+            )
+        for name, value in (("saturation", saturation), ("target_colorfulness", target_colorfulness)):
+            if value is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"`{name}` must be a number of at least 0, but got {value!r}.")
+        if target_colorfulness is not None and saturation != 1:
+            raise ValueError(
+                f"`target_colorfulness` chooses the saturation itself, but `saturation`={saturation} came too. Pass one."
+            )
+        if not 0 <= guidance_scale < float("inf"):
+            raise ValueError(f"`guidance_scale` must be a number of at least 0 (1 is off), but got {guidance_scale!r}.")
+        if output_uncertainty and ensemble_size < 3:
+            raise ValueError(
+                f"`output_uncertainty` compares samples and needs `ensemble_size` of at least 3, but got {ensemble_size}."
+            )
+        if output_type not in _OUTPUT_TYPES:
+            raise ValueError(f"`output_type` must be one of {', '.join(_OUTPUT_TYPES)}, but got {output_type!r}.")
+        if isinstance(generator, list) and len(generator) != len(photos) * num_images_per_input:
+            raise ValueError(
+                "`generator` must hold one `torch.Generator` per image returned: got"
+                f" {len(generator)} for {len(photos)} photos x {num_images_per_input} versions. Pass a single generator"
+                " to share it, or `[torch.Generator().manual_seed(s) for s in seeds]`."
+            )
+        for name, values in (("hints", hints), ("mask_image", masks)):
+            if len(values) != len(photos):
+                raise ValueError(
+                    f"`{name}` must hold one entry per photo, `None` for no {name}: got {len(values)} for {len(photos)}."
+                )
+        if any(hint is not None for hint in hints) and not self.accepts_hints:
+            raise ValueError("`hints` came, but this checkpoint was trained without hint channels. Use another one.")

@@ -1,0 +1,58 @@
+"""The network: a stock `UNet2DModel` in the few sizes that this package trains."""
+
+from diffusers import UNet2DModel
+
+
+# `attention_from`: the first level, counted from the finest, whose blocks attend over all positions. Attention lets a
+# sky know that it is a sky everywhere at once; at the finest level it costs more than it gives.
+PRESETS = {
+    "tiny": {"block_out_channels": (16, 32), "layers_per_block": 1, "attention_from": 1},
+    "small": {"block_out_channels": (64, 128, 192, 256), "layers_per_block": 1, "attention_from": 2},
+    "base": {"block_out_channels": (96, 192, 288, 384), "layers_per_block": 1, "attention_from": 1},
+}
+
+# Source: Ho et al. 2020, appendix B, for GroupNorm; 16 channels a group keeps 96 and 288 divisible.
+_NORM_NUM_GROUPS = 16
+_ATTENTION_HEAD_DIM = 32
+
+# Cb, Cr and a mask that says where they are known.
+HINT_CHANNELS = 3
+
+
+def create_unet(
+    preset: str, *, target: str = "chroma", luminance_patch: int = 4, with_hints: bool = True
+) -> UNet2DModel:
+    """
+    Build an untrained network.
+
+    Its input channels are, in this order: the noisy sample (2 for chroma, 3 for RGB) | luminance, `luminance_patch`
+    squared planes | hint chroma (2) and hint mask (1), if `with_hints`.
+
+    Args:
+        preset (`str`):
+            One of `PRESETS`.
+        target (`str`, *optional*, defaults to `"chroma"`):
+            What is generated: `"chroma"` (two channels) or `"rgb"` (three).
+        luminance_patch (`int`, *optional*, defaults to 4):
+            Luma pixels along a side that one position of the network sees.
+        with_hints (`bool`, *optional*, defaults to `True`):
+            Whether the network accepts color hints.
+
+    Returns:
+        `UNet2DModel` with random weights.
+    """
+    settings = PRESETS[preset]
+    levels = len(settings["block_out_channels"])
+    out_channels = {"chroma": 2, "rgb": 3}[target]
+    attends = [level >= settings["attention_from"] for level in range(levels)]
+    return UNet2DModel(
+        in_channels=out_channels + luminance_patch**2 + (HINT_CHANNELS if with_hints else 0),
+        out_channels=out_channels,
+        block_out_channels=settings["block_out_channels"],
+        layers_per_block=settings["layers_per_block"],
+        down_block_types=tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends),
+        up_block_types=tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)),
+        attention_head_dim=_ATTENTION_HEAD_DIM if settings["block_out_channels"][-1] > _ATTENTION_HEAD_DIM else 16,
+        norm_num_groups=_NORM_NUM_GROUPS,
+        resnet_time_scale_shift="scale_shift",
+    )

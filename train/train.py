@@ -1,0 +1,189 @@
+"""
+Train a colorizer:
+
+    accelerate launch train/train.py --config train/configs/small.json --output_dir runs/small
+
+To resume a run that was stopped or killed, give the same command again.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from diffusers import DDPMScheduler
+from diffusers.training_utils import EMAModel
+from photo_dataset import create_dataloader
+from training_checkpoints import StopRequest, load_newest_checkpoint, save_checkpoint
+from training_config import TrainingConfig, parse_config
+from training_validation import Validation
+
+from colorize_pipeline import ColorizationPipeline, build_model_input, create_unet
+
+
+def main(config: TrainingConfig) -> None:
+    # 1. Accelerator, output folder, and what a signal asks for
+    output_dir = Path(config.output_dir)
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        log_with="tensorboard",
+        project_dir=output_dir,
+    )
+    photos_per_batch = config.batch_size * accelerator.num_processes
+    photos_per_update = photos_per_batch * config.gradient_accumulation_steps
+    config.check_photos_per_update(photos_per_update)
+    if accelerator.is_main_process:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        (output_dir / "training_config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    accelerator.init_trackers("logs")
+    if accelerator.device.type == "cpu":  # launchers leave one thread to each process
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // accelerator.num_processes))
+    stop = StopRequest()
+
+    # 2. Network, its running average, noise scheduler, optimizer
+    torch.manual_seed(config.seed)  # for the initial weights; all other randomness comes with the samples
+    unet = create_unet(**config.network).to(memory_format=torch.channels_last)
+    ema = EMAModel(unet.parameters(), decay=config.ema_max_decay, foreach=True)
+    ema.to(accelerator.device)
+    noise_scheduler = create_noise_scheduler(config)
+    optimizer = torch.optim.AdamW(
+        unet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    model, optimizer = accelerator.prepare(unet, optimizer)
+    accelerator.register_for_checkpointing(ema)
+    if config.compile:
+        model.compile()
+
+    # 3. Where the run stands, and the photos from there on
+    images_seen = load_newest_checkpoint(accelerator, output_dir)
+    dataloader = create_dataloader(
+        config, noise_scheduler, images_seen, accelerator.process_index, accelerator.num_processes
+    )
+    pipeline = create_pipeline(config, noise_scheduler)
+    validation = Validation(config) if accelerator.is_main_process and config.validation_photos else None
+    accelerator.print(
+        f"{sum(p.numel() for p in unet.parameters()) / 1e6:.1f} M parameters, {accelerator.num_processes} process(es),"
+        f" {photos_per_update} photos per update, photos {images_seen} to {config.total_photos}"
+    )
+
+    # 4. Train
+    recent, unreadable, clock = [], 0, time.perf_counter()  # recent: (loss, names) of the batches not yet logged
+    for batch in dataloader:
+        with accelerator.accumulate(model):
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * config.learning_rate_factor(images_seen)
+
+            clean_sample, noise, luminance, hints, timesteps = (
+                batch[name].to(accelerator.device, non_blocking=True)
+                for name in ("clean_sample", "noise", "luminance", "hints", "timestep")
+            )
+            noisy_sample = noise_scheduler.add_noise(clean_sample, noise, timesteps)
+            model_input = build_model_input(noisy_sample, luminance, hints if config.with_hints else None)
+            model_output = model(model_input, timesteps, return_dict=False)[0]
+            target = training_target(noise_scheduler, clean_sample, noise, timesteps)
+            loss = F.mse_loss(model_output.float(), target)
+
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+        images_seen += photos_per_batch
+        recent.append((loss.detach(), batch["name"]))
+        unreadable += int(batch["unreadable"].sum())
+        if not accelerator.sync_gradients:
+            continue
+        ema.step(unet.parameters())
+
+        # 5. Log, save, validate: at multiples of a number of photos, so where they would fall without a resume
+        finished = images_seen >= config.total_photos
+        stopping = stop.requested(accelerator)
+        log, save, validate = (
+            interval and (finished or images_seen // interval > (images_seen - photos_per_update) // interval)
+            for interval in (config.log_photos, config.checkpoint_photos, config.validation_photos)
+        )
+        if log or save or stopping:
+            losses = finite_losses(recent)  # before every save: a checkpoint never holds the weights after a NaN
+            values = {
+                "loss": accelerator.gather(losses).mean().item(),
+                "images_per_second": len(recent) * photos_per_batch / (time.perf_counter() - clock),
+                "learning_rate": optimizer.param_groups[0]["lr"],
+                "unreadable_photos": unreadable,
+            }
+            accelerator.log(values, step=images_seen)
+            accelerator.print(images_seen, "photos:", *(f"{key} {value:.6g}" for key, value in values.items()))
+            recent, clock = [], time.perf_counter()
+        if save or stopping:
+            save_checkpoint(accelerator, output_dir, images_seen, config.checkpoints_total_limit)
+        if stopping:
+            accelerator.end_training()
+            sys.exit(stop.exit_code)
+        if (validate or finished) and accelerator.is_main_process:
+            ema.copy_to(pipeline.unet.parameters())
+            pipeline.save_pretrained(output_dir / "pipeline")
+            if validation:
+                resolution = config.resolution_at(images_seen - 1)
+                accelerator.log(validation.run(pipeline, resolution, images_seen), step=images_seen)
+            clock = time.perf_counter()
+    accelerator.end_training()
+
+
+def create_noise_scheduler(config: TrainingConfig) -> DDPMScheduler:
+    """Build the schedule, with the clip range that no clean sample exceeds."""
+    return DDPMScheduler(
+        num_train_timesteps=config.num_train_timesteps,
+        beta_schedule=config.beta_schedule,
+        prediction_type=config.prediction_type,
+        rescale_betas_zero_snr=config.rescale_betas_zero_snr,
+        timestep_spacing="trailing",  # the first sampling step starts at t = T, where training saw pure noise
+        clip_sample_range=1.0 if config.target == "rgb" else 0.5 / config.chroma_scale,
+    )
+
+
+def create_pipeline(config: TrainingConfig, noise_scheduler: DDPMScheduler) -> ColorizationPipeline:
+    """Build the pipeline that is validated and saved, around a second network that takes the averaged weights."""
+    return ColorizationPipeline(
+        unet=create_unet(**config.network).eval(),
+        scheduler=noise_scheduler,
+        chroma_scale=config.chroma_scale,
+        luminance_patch=config.luminance_patch,
+        default_num_inference_steps=config.num_inference_steps,
+        default_processing_resolution=config.processing_resolution or config.resolutions[-1],
+    )
+
+
+def training_target(
+    noise_scheduler: DDPMScheduler, clean_sample: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """Give what the network should predict, in the scheduler's own terms."""
+    if noise_scheduler.config.prediction_type == "v_prediction":
+        return noise_scheduler.get_velocity(clean_sample, noise, timesteps)
+    return noise
+
+
+def finite_losses(recent: list[tuple[torch.Tensor, list[str]]]) -> torch.Tensor:
+    """
+    Stack the losses of some batches.
+
+    Raises:
+        `FloatingPointError`: if one is not finite, with the photos of its batch. The newest checkpoint is older.
+    """
+    losses = torch.stack([loss for loss, _ in recent])
+    for loss, (_, names) in zip(losses.tolist(), recent, strict=True):
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss is {loss}. The photos of that batch: {', '.join(names)}. Look at them, or lower"
+                " `learning_rate`, and give the same command again to go on from the newest checkpoint."
+            )
+    return losses
+
+
+if __name__ == "__main__":
+    main(parse_config())
