@@ -105,7 +105,7 @@ class ColorizationImageProcessor:
             layout, codes = "(channels, height, width)", array.detach().cpu()
             codes = codes.permute(1, 2, 0) if codes.ndim == 3 else codes
         else:
-            layout, codes = "(height, width, channels)", torch.from_numpy(np.ascontiguousarray(array))
+            layout, codes = "(height, width, channels)", torch.from_numpy(np.array(array))
         codes = codes[:, :, None] if codes.ndim == 2 else codes  # (H, W, C)
         if codes.ndim != 3 or codes.shape[2] not in (1, 2, 3, 4) or 0 in codes.shape:
             raise ValueError(
@@ -117,7 +117,9 @@ class ColorizationImageProcessor:
         if codes.dtype == torch.bool:
             return codes.to(torch.uint8) * 255
         if not codes.is_floating_point():
-            raise ValueError(f"`image` must hold uint8, uint16, bool or floats in [0, 1], but got dtype={array.dtype}.")
+            raise ValueError(
+                f"`image` must hold uint8, uint16, bool or floats in [0, 1], but got dtype={array.dtype}."
+            )
         codes = codes.float()
         if not (codes.min() >= 0 and codes.max() <= 1):  # also true of NaN
             raise ValueError(
@@ -252,7 +254,9 @@ class ColorizationImageProcessor:
                 image, white at 0.25 and above.
         """
         height, width = photo_size
-        resized = resize_matrix(uncertainty.shape[0], height) @ uncertainty @ resize_matrix(uncertainty.shape[1], width).T
+        resized = (
+            resize_matrix(uncertainty.shape[0], height) @ uncertainty @ resize_matrix(uncertainty.shape[1], width).T
+        )
         resized = resized.clamp(min=0)  # bicubic kernels overshoot
         if output_type == "pil":
             return Image.fromarray((255 * resized / _WHITE_UNCERTAINTY).clamp(max=255).to(torch.uint8).numpy())

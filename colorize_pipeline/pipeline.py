@@ -13,15 +13,16 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
-# The Hub loader copies the siblings that this file itself imports by name: `resize_matrix` and `join` are reached
-# through image_processor too, but a direct import of `.color` must stand here for the remote-code way of loading.
-from .color import chroma_to_rgb_difference, colorfulness, gamut_scale, rgb_to_chroma
+# The Hub's loader of remote code copies only the siblings that this very file imports in this form: what
+# image_processor needs of color would not be found without this line.
+from .color import colorfulness, join, rgb_to_chroma
 from .image_processor import ColorizationImageProcessor
 
 
 _OUTPUT_TYPES = ("pil", "np", "pt")
 
-# Colorfulness is matched by a factor in [0, this], in so many halvings (to 1/4096 of the range).
+# Colorfulness is matched on a copy of this longest side, by a factor in [0, 4], in 12 halvings (to 0.001).
+_COLORFULNESS_SIDE = 256
 _MAX_CHROMA_GAIN = 4.0
 _BISECTIONS = 12
 
@@ -370,15 +371,15 @@ class ColorizationPipeline(DiffusionPipeline):
         return sample
 
     def chroma_gain(self, luma: torch.Tensor, chroma: torch.Tensor, target_colorfulness: float) -> float:
-        """Find the factor for `chroma` that gives the joined photo a colorfulness, by bisection at low resolution."""
-        size = tuple(chroma.shape[1:])
-        gray = F.interpolate(luma.float()[None, None], size=size, mode="area")[0, 0] / torch.iinfo(luma.dtype).max
+        """Find the factor for `chroma` that gives the joined photo a colorfulness, by bisection on a small copy."""
+        shrink = min(1.0, _COLORFULNESS_SIDE / max(luma.shape))
+        size = [max(1, round(side * shrink)) for side in luma.shape]
+        small = F.interpolate(luma.float()[None, None], size=size, mode="area")[0, 0].round().to(luma.dtype)
         low, high = 0.0, _MAX_CHROMA_GAIN
         for _ in range(_BISECTIONS):
             gain = (low + high) / 2
-            difference = chroma_to_rgb_difference(gain * chroma)
-            reached = colorfulness(gray + difference * gamut_scale(gray, difference, 1.0))
-            low, high = (gain, high) if reached < target_colorfulness else (low, gain)
+            rgb = join(small, gain * chroma).permute(2, 0, 1).float() / torch.iinfo(luma.dtype).max
+            low, high = (gain, high) if colorfulness(rgb) < target_colorfulness else (low, gain)
         return gain
 
     def check_inputs(
@@ -420,7 +421,9 @@ class ColorizationPipeline(DiffusionPipeline):
                 f"`target_colorfulness` chooses the saturation itself, but `saturation`={saturation} came too. Pass one."
             )
         if not 0 <= guidance_scale < float("inf"):
-            raise ValueError(f"`guidance_scale` must be a number of at least 0 (1 is off), but got {guidance_scale!r}.")
+            raise ValueError(
+                f"`guidance_scale` must be a number of at least 0 (1 is off), but got {guidance_scale!r}."
+            )
         if output_uncertainty and ensemble_size < 3:
             raise ValueError(
                 f"`output_uncertainty` compares samples and needs `ensemble_size` of at least 3, but got {ensemble_size}."

@@ -171,7 +171,9 @@ class PhotoDataset(Dataset):
             sources = photos[config.source_column]
             unknown = set(weight_of_source) - set(sources)
             if unknown:
-                raise ValueError(f"`source_weights` names {sorted(unknown)}, but the photos have {sorted(set(sources))}.")
+                raise ValueError(
+                    f"`source_weights` names {sorted(unknown)}, but the photos have {sorted(set(sources))}."
+                )
             self.weights = torch.tensor([weight_of_source.get(source, 1.0) for source in sources])
         self._epoch, self._order = -1, None
 

@@ -31,7 +31,9 @@ class TrainingConfig:
     shuffle_buffer: int = 4096  # photos held (encoded) to shuffle a stream
     image_column: str = "image"
     source_column: str = "source"  # where each photo came from; may be absent if `source_weights` is empty
-    source_weights: list[str] = field(default_factory=list)  # "name=weight": how often, relative to 1, a photo is drawn
+    source_weights: list[str] = field(
+        default_factory=list
+    )  # "name=weight": how often, relative to 1, a photo is drawn
     num_workers: int = 1  # decoding and cropping cost about a tenth of a core at 60 photos/s
 
     # What the network sees.
@@ -100,7 +102,9 @@ class TrainingConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but got {getattr(self, name)}.")
         if not self.dataset:
-            raise ValueError("`dataset` is empty: name a folder of parquet shards or photos, or a data set on the Hub.")
+            raise ValueError(
+                "`dataset` is empty: name a folder of parquet shards or photos, or a data set on the Hub."
+            )
         self.weight_of_source()
 
     @property

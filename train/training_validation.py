@@ -28,9 +28,7 @@ class Validation:
             config.validation_dataset or config.dataset, config.validation_files, config.dataset_split, streaming=True
         ).decode(False)
         rows = (row[config.image_column] for row in photos)
-        self.photos = [
-            first_readable(lambda _: next(rows))[0] for _ in range(config.num_validation_images)
-        ]
+        self.photos = [first_readable(lambda _: next(rows))[0] for _ in range(config.num_validation_images)]
         self.folder = Path(config.output_dir) / "validation"
         self.num_inference_steps = config.num_inference_steps
 
@@ -59,7 +57,9 @@ class Validation:
         self.folder.mkdir(parents=True, exist_ok=True)
         contact_sheet(rows, titles, blocks=2).save(self.folder / f"{images_seen:09d}.png")
 
-        scores = [[score_colors(np.asarray(image.convert("RGB")), np.asarray(row[1])) for image in row] for row in rows]
+        scores = [
+            [score_colors(np.asarray(image.convert("RGB")), np.asarray(row[1])) for image in row] for row in rows
+        ]
         delta_e = np.array([[score.delta_e for score in row] for row in scores])
         return {
             "validation/delta_e_gray": delta_e[:, 0].mean(),

@@ -1,0 +1,163 @@
+"""The command line: `colorize PHOTO...`"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from colorize_pipeline import DEFAULT_CHECKPOINT
+
+
+# Results are told from photos by their names, so that a folder can be colorized again.
+_RESULT_MARKS = (".color", ".compare")
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def colorize(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photos, or folders of photos.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File (.png .jpg .tif .webp) or folder. Default: beside the photo."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Also write gray and color side by side.")] = False,
+    seed: Annotated[int, typer.Option(help="Another seed gives other colors, the same seed the same.")] = 0,
+    num_images: Annotated[int, typer.Option(min=1, help="Versions of each photo: seeds SEED, SEED+1, ...")] = 1,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; 1 is dull but safe.")] = None,
+    saturation: Annotated[float, typer.Option(min=0, max=4, help="0 is gray, 1 as painted, 2 vivid.")] = 1.0,
+    model: Annotated[str, typer.Option(help="Folder or Hub name of another model.", show_default=False)] = "",
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps, ... Default: the fastest there is.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+) -> None:
+    """
+    Turn gray photographs into color. The gray of each photo is kept, value for value.
+
+    Writes NAME.color.png beside each PHOTO, and never touches the photo itself.
+    """
+    # The heavy imports wait until here, so that --help answers at once.
+    import torch
+    from diffusers.utils import logging
+    from tqdm import tqdm
+
+    from colorize_pipeline import ColorizationPipeline
+    from colorize_pipeline.apps.photo_file import PHOTO_ERRORS
+
+    jobs = _plan(photos, output, num_images)
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise typer.BadParameter(f"must be float32, bfloat16 or float16, not {dtype!r}", param_hint="--dtype")
+    logging.disable_progress_bar()
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        pipe = ColorizationPipeline.from_pretrained(
+            model or DEFAULT_CHECKPOINT, dtype=getattr(torch, dtype), use_safetensors=True
+        ).to(device)
+    except (OSError, ValueError, RuntimeError) as error:
+        typer.echo(f"The model cannot be loaded: {error}", err=True)
+        raise typer.Exit(1) from error
+    pipe.set_progress_bar_config(disable=True)
+
+    counts = {"colorized": 0, "kept": 0, "failed": 0}
+    with tqdm(jobs, unit="photo", disable=len(jobs) < 2) as progress:
+        for source, targets in progress:
+            wanted = [(number, target) for number, target in enumerate(targets) if overwrite or not target.exists()]
+            if not wanted:
+                counts["kept"] += 1
+                tqdm.write(f"{source}: kept {targets[0]}, which exists (--overwrite replaces it)")
+                continue
+            try:
+                for note in _colorize_one(pipe, source, wanted, seed, steps, saturation, compare, overwrite):
+                    tqdm.write(f"{source}: {note}")
+                counts["colorized"] += 1
+                for _, target in wanted:
+                    tqdm.write(str(target))
+            except PHOTO_ERRORS as error:
+                counts["failed"] += 1
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                tqdm.write(f"{source}: not colorized: {reason}")
+    if len(jobs) > 1:
+        typer.echo(", ".join(f"{number} {what}" for what, number in counts.items()))
+    if counts["failed"]:
+        raise typer.Exit(1)
+
+
+def _colorize_one(
+    pipe,
+    source: Path,
+    targets: list[tuple[int, Path]],
+    seed: int,
+    steps: int | None,
+    saturation: float,
+    compare: bool,
+    overwrite: bool,
+) -> tuple[str, ...]:
+    """Read, colorize and write one photo. Returns what its owner should know."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from colorize_pipeline.apps.photo_file import read_photo, write_photo
+
+    photo = read_photo(source)
+    colored = pipe(
+        [photo.image] * len(targets),
+        num_inference_steps=steps,
+        saturation=saturation,
+        generator=[torch.Generator().manual_seed(seed + number) for number, _ in targets],
+        output_type="np" if photo.sixteen_bit else "pil",
+    ).images
+    for (_, target), image in zip(targets, colored, strict=True):
+        if photo.sixteen_bit:
+            image = np.rint(image * 65535).astype(np.uint16)
+        write_photo(target, image, photo, overwrite)
+        if compare:
+            color = Image.fromarray((image // 257).astype(np.uint8)) if photo.sixteen_bit else image
+            pair = Image.new("RGB", (2 * color.width, color.height))
+            pair.paste(color.convert("L"), (0, 0))
+            pair.paste(color, (color.width, 0))
+            name = f"{target.stem.replace('.color', '.compare') if '.color' in target.stem else target.stem + '.compare'}.jpg"
+            write_photo(target.with_name(name), pair, photo, overwrite=True)
+    return photo.notes
+
+
+def _plan(photos: list[Path], output: Path | None, num_images: int) -> list[tuple[Path, list[Path]]]:
+    """Decide which photos are read and where each result goes, before anything is done."""
+    from colorize_pipeline.apps.photo_file import OUTPUT_SUFFIXES, PHOTO_SUFFIXES
+
+    sources = []  # (photo, the folder it was found in)
+    for path in photos:
+        if path.is_dir():
+            found = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in PHOTO_SUFFIXES)
+            sources += [(entry, path) for entry in found if not Path(entry.stem).suffix.startswith(_RESULT_MARKS)]
+        else:
+            sources.append((path, path.parent))
+    if not sources:
+        raise typer.BadParameter("there are no photos in " + ", ".join(map(str, photos)), param_hint="PHOTO")
+    is_file = output is not None and output.suffix.lower() in OUTPUT_SUFFIXES and not output.is_dir()
+    if is_file and (len(sources) > 1 or num_images > 1):
+        raise typer.BadParameter(
+            f"{output} is one file, but there are several results: name a folder", param_hint="-o"
+        )
+    if output is not None and output.suffix and not is_file and not output.is_dir():
+        raise typer.BadParameter(f"{output} must end in {', '.join(OUTPUT_SUFFIXES)}, or be a folder", param_hint="-o")
+
+    jobs, taken = [], {}
+    for source, root in sources:
+        folder = source.parent if output is None else output / source.parent.relative_to(root)
+        names = [f"{source.stem}.color{'' if num_images == 1 else f'-{number}'}.png" for number in range(num_images)]
+        targets = [output] if is_file else [folder / name for name in names]
+        if targets[0] in taken:
+            raise typer.BadParameter(
+                f"{source} and {taken[targets[0]]} would both be written to {targets[0]}: colorize them apart",
+                param_hint="PHOTO",
+            )
+        taken[targets[0]] = source
+        jobs.append((source, targets))
+    return jobs
+
+
+def main() -> None:
+    """Entry point of the `colorize` command."""
+    app()

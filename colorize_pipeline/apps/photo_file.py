@@ -1,0 +1,261 @@
+"""Photo files: read any, keep what they say about themselves, write safely."""
+
+import io
+import os
+import stat
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, PngImagePlugin
+
+
+# What reading or writing a photo may raise; anything else is a defect of this program.
+# (Pillow's UnidentifiedImageError is an OSError; SyntaxError is what it raises for broken headers.)
+PHOTO_ERRORS = (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError)
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".avif")
+OUTPUT_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+
+# Parsers for formats that no photo has are closed: each is a way in for malformed files.
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "AVIF")
+
+# TIFF tags that describe how the old file stores its pixels; they would be lies in the new one.
+# Source: TIFF 6.0, section 8; 700, 33723 and 34675 (XMP, IPTC, ICC) travel by their own way.
+_STORAGE_TAGS = frozenset(
+    [254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 282, 283, 284, 288, 289, 290]
+    + [291, 292, 293, 296, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 330, 332, 338, 339, 340, 341, 347]
+    + [512, 513, 514, 519, 520, 521, 529, 530, 531, 532, 700, 33723, 34377, 34675]
+)
+_ORIENTATION = 274
+_TIFF_XMP = 700
+_ARCHIVE_HINT = "16-bit files need two more packages: pip install 'colorize-pipeline[archive]'"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """
+    A photo and what its file said about it.
+
+    Args:
+        image (`PIL.Image.Image` or `np.ndarray` of shape `(height, width, 3)` and type `uint16`):
+            Upright pixels, as the pipeline takes them.
+        sixteen_bit (`bool`): Whether they hold 16 bit a channel.
+        alpha (`PIL.Image.Image` in mode L, or `None`): Opacity, if the file had any.
+        exif (`PIL.Image.Exif`): Without orientation and without what described the old file's storage.
+        icc_profile (`bytes` or `None`): Only if it describes RGB, as the result is.
+        xmp (`bytes` or `None`): The packet.
+        dpi (`tuple` or `None`): Horizontal and vertical resolution.
+        notes (`tuple` of `str`): What of the file could not be kept.
+    """
+
+    image: Image.Image | np.ndarray
+    sixteen_bit: bool
+    alpha: Image.Image | None
+    exif: Image.Exif
+    icc_profile: bytes | None
+    xmp: bytes | None
+    dpi: tuple[float, float] | None
+    notes: tuple[str, ...]
+
+
+def read_photo(path: Path) -> Photo:
+    """
+    Read a photo upright, with its metadata.
+
+    Args:
+        path (`Path`): A JPEG, PNG, TIFF, WebP, GIF, BMP, JPEG 2000 or AVIF file. Of several pages the first is read.
+
+    Raises:
+        `PHOTO_ERRORS`: if the file is none of these, is damaged, or is too large for Pillow's limit of pixels.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for ever
+        raise ValueError("not a regular file")
+    notes = []
+    with Image.open(path, formats=_FORMATS) as file:
+        # Pillow turns a TIFF while it loads it, and drops the tag; so the tag is read before and the turn made after.
+        orientation = file.getexif().get(_ORIENTATION, 1)
+        file.load()
+        pixels = _read_sixteen_bit_rgb(path, file)
+        if getattr(file, "n_frames", 1) > 1:
+            notes.append(f"only the first of {file.n_frames} pages is colorized")
+        upright = ImageOps.exif_transpose(file)
+        exif, info = upright.getexif(), file.info
+        if pixels is not None:
+            pixels = np.ascontiguousarray(_turn_upright(pixels, orientation))
+            if upright.has_transparency_data:
+                notes.append("opacity is not kept at 16 bit")
+
+    for tag in (*_STORAGE_TAGS, _ORIENTATION):
+        exif.pop(tag, None)
+    icc_profile = info.get("icc_profile") or None
+    if icc_profile and icc_profile[16:20] != b"RGB ":  # Source: ICC.1:2022, 7.2.6, data colour space field
+        notes.append("the ICC profile is left out: it is not one for RGB")
+        icc_profile = None
+    xmp = upright.info.get("xmp") or upright.info.get("XML:com.adobe.xmp") or None
+    return Photo(
+        image=upright if pixels is None else pixels,
+        sixteen_bit=pixels is not None or upright.mode.startswith("I"),
+        alpha=upright.convert("RGBA").getchannel("A") if upright.has_transparency_data else None,
+        exif=exif,
+        icc_profile=icc_profile,
+        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        dpi=tuple(float(value) for value in info["dpi"]) if "dpi" in info else None,
+        notes=tuple(notes),
+    )
+
+
+def _read_sixteen_bit_rgb(path: Path, file: Image.Image) -> np.ndarray | None:
+    """Read what Pillow would silently cut to 8 bit; `None` for all other files."""
+    if file.format == "TIFF" and file.mode == "RGB" and file.tag_v2.get(258, (8,))[0] == 16:
+        pixels = _import_archive("tifffile").imread(path, key=0)
+    elif file.format == "PNG" and file.mode in ("RGB", "RGBA") and _png_depth(path) == 16:
+        pixels = _import_archive("imagecodecs").png_decode(path.read_bytes())
+    else:
+        return None
+    if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] > 4:  # planes after one another
+        pixels = np.moveaxis(pixels, 0, 2)
+    return pixels[:, :, :3]
+
+
+def _turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Apply an Exif orientation (Source: CIPA DC-008, 4.6.5.1.6: which side is row 0 and which is column 0)."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _png_depth(path: Path) -> int:
+    with path.open("rb") as file:
+        return file.read(25)[24]  # Source: PNG third edition, 11.2.1, IHDR: the byte after width and height
+
+
+def _import_archive(name: str):
+    try:
+        return __import__(name)
+    except ImportError as error:
+        raise ValueError(_ARCHIVE_HINT) from error
+
+
+def write_photo(path: Path, colors: Image.Image | np.ndarray, photo: Photo, overwrite: bool = False) -> None:
+    """
+    Write a result with the metadata of its photo: whole or not at all, and never over another file unless asked.
+
+    Args:
+        path (`Path`): Ends in one of `OUTPUT_SUFFIXES`; 16 bit is written as PNG or TIFF.
+        colors (`PIL.Image.Image` in mode RGB, or `np.ndarray` of shape `(height, width, 3)` and type `uint16`):
+            What to write.
+        photo (`Photo`): Where the metadata and the opacity come from.
+        overwrite (`bool`, *optional*, defaults to `False`): Replace an existing file.
+
+    Raises:
+        `FileExistsError`: if the file exists and `overwrite` is false.
+        `ValueError`: if 16 bit is to be written to a format that holds 8.
+        `OSError`: if the disk does not take it; nothing is left behind then.
+    """
+    suffix = path.suffix.lower()
+    if isinstance(colors, np.ndarray) and suffix not in (".png", ".tif", ".tiff"):
+        raise ValueError(f"{suffix} files hold 8 bit, this photo has 16: write .png or .tif")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.stem[:100]}.{os.getpid()}.unfinished{suffix}")
+    try:
+        with unfinished.open("xb") as file:
+            if not isinstance(colors, np.ndarray):
+                _save_eight_bit(file, colors, photo, suffix)
+            elif suffix == ".png":
+                file.write(_encode_sixteen_bit_png(colors, photo))
+            else:
+                _save_sixteen_bit_tiff(file, colors, photo)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists, and is not replaced unless asked")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _save_eight_bit(file, colors: Image.Image, photo: Photo, suffix: str) -> None:
+    options = {"exif": photo.exif}
+    if photo.icc_profile:
+        options["icc_profile"] = photo.icc_profile
+    if photo.dpi:
+        options["dpi"] = photo.dpi
+    if photo.alpha is not None and suffix not in (".jpg", ".jpeg"):
+        colors = colors.copy()
+        colors.putalpha(photo.alpha)
+    if suffix in (".jpg", ".jpeg"):
+        if photo.xmp:
+            options["xmp"] = photo.xmp
+        colors.save(file, "JPEG", quality=95, subsampling=0, **options)
+    elif suffix == ".webp":
+        if photo.xmp:
+            options["xmp"] = photo.xmp
+        colors.save(file, "WEBP", lossless=True, **options)
+    elif suffix == ".png":
+        # Level 1 is several times faster than the default and costs about a tenth in size.
+        colors.save(file, "PNG", compress_level=1, pnginfo=_png_xmp(photo), **options)
+    else:
+        exif = Image.Exif()
+        exif.update(photo.exif)
+        if photo.xmp:
+            exif[_TIFF_XMP] = photo.xmp
+        colors.save(file, "TIFF", compression="tiff_adobe_deflate", **{**options, "exif": exif})
+
+
+def _png_xmp(photo: Photo) -> PngImagePlugin.PngInfo:
+    texts = PngImagePlugin.PngInfo()
+    if photo.xmp:  # Source: XMP specification part 3, section 1.1.5
+        texts.add_itxt("XML:com.adobe.xmp", photo.xmp.decode("utf-8", "replace"))
+    return texts
+
+
+def _encode_sixteen_bit_png(colors: np.ndarray, photo: Photo) -> bytes:
+    # Pillow does not write 16-bit RGB. It does write the metadata chunks: they are taken from a file of one pixel.
+    donor = io.BytesIO()
+    _save_eight_bit(donor, Image.new("RGB", (1, 1)), _without_alpha(photo), ".png")
+    metadata = [chunk for chunk in _png_chunks(donor.getvalue()) if chunk[:4] not in (b"IHDR", b"IDAT", b"IEND")]
+    encoded = _import_archive("imagecodecs").png_encode(colors, level=3)
+    signature, chunks = encoded[:8], _png_chunks(encoded)
+    written = [signature]
+    for chunk in (chunks[0], *metadata, *chunks[1:]):
+        written.append(struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)))
+    return b"".join(written)
+
+
+def _png_chunks(png: bytes) -> list[bytes]:
+    """Split a PNG into chunks of type and data (Source: PNG third edition, 5.3)."""
+    chunks, start = [], 8
+    while start < len(png):
+        end = start + 8 + struct.unpack_from(">I", png, start)[0]
+        chunks.append(png[start + 4 : end])
+        start = end + 4
+    return chunks
+
+
+def _without_alpha(photo: Photo) -> Photo:
+    return Photo(**{**photo.__dict__, "alpha": None})
+
+
+def _save_sixteen_bit_tiff(file, colors: np.ndarray, photo: Photo) -> None:
+    tags = [(tag, "s", 0, value, True) for tag, value in photo.exif.items() if isinstance(value, str)]
+    if photo.xmp:
+        tags.append((_TIFF_XMP, "B", len(photo.xmp), photo.xmp, True))
+    _import_archive("tifffile").imwrite(
+        file,
+        colors,
+        photometric="rgb",
+        compression="deflate",
+        predictor=True,
+        resolution=photo.dpi,
+        resolutionunit="INCH" if photo.dpi else None,
+        iccprofile=photo.icc_profile,
+        extratags=tags,
+        metadata=None,
+    )

@@ -1,0 +1,199 @@
+import hashlib
+import os
+
+import numpy as np
+import pytest
+from conftest import SHARED
+from PIL import Image, ImageCms
+from typer.testing import CliRunner
+
+from colorize_pipeline.apps import photo_file
+from colorize_pipeline.apps.cli import app
+from colorize_pipeline.apps.photo_file import PHOTO_ERRORS, Photo, read_photo, write_photo
+from colorize_pipeline.color import rgb_to_luma
+
+
+XMP = b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">caf\xc3\xa9</x:xmpmeta>'
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def described_photo(path, image):
+    exif = Image.Exif()
+    exif[0x010F] = "Leica"
+    exif[0x0112] = 6  # turn clockwise
+    exif.get_ifd(0x8769)[0x9003] = "1936:03:01 12:00:00"
+    options = {"xmp": XMP} if path.suffix == ".jpg" else {}
+    image.save(path, exif=exif, icc_profile=SRGB, dpi=(300, 300), **options)
+    return path
+
+
+@pytest.fixture
+def checkpoint(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_what_the_file_says_about_itself_is_carried_over_upright(tmp_path, suffix):
+    source = described_photo(tmp_path / "in.jpg", Image.new("L", (40, 30), 99))
+
+    photo = read_photo(source)
+    write_photo(tmp_path / f"out{suffix}", photo.image.convert("RGB"), photo)
+
+    with Image.open(tmp_path / f"out{suffix}") as result:
+        result.load()
+        assert result.size == (30, 40)
+        exif = result.getexif()
+        assert exif[0x010F] == "Leica" and exif.get(0x0112, 1) == 1
+        assert result.info["icc_profile"] == SRGB
+        assert [round(float(value)) for value in photo.dpi] == [300, 300]
+        if suffix != ".webp":  # the format has no field for it
+            assert [round(float(value)) for value in result.info["dpi"]] == [300, 300]
+        if suffix != ".tif":  # Pillow writes no Exif directory into TIFF
+            assert exif.get_ifd(0x8769)[0x9003] == "1936:03:01 12:00:00"
+        xmp = result.info.get("xmp") or result.info["XML:com.adobe.xmp"].encode()
+        assert xmp == XMP
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_all_eight_orientations_are_read_upright(tmp_path, orientation, suffix):
+    upright = np.arange(6, dtype=np.uint16).reshape(2, 3)
+    sixteen_bit_rgb = np.repeat(upright[:, :, None], 3, axis=2) * 10_000
+    stored = next(  # the stored pixels whose upright form under this orientation is `upright`
+        turned
+        for turned in (np.rot90(flip, k) for flip in (sixteen_bit_rgb, sixteen_bit_rgb[::-1]) for k in range(4))
+        if np.array_equal(photo_file._turn_upright(turned, orientation), sixteen_bit_rgb)
+    )
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"in{suffix}"
+    Image.fromarray((stored[:, :, 0] // 257).astype(np.uint8)).resize(
+        (stored.shape[1] * 16, stored.shape[0] * 16), Image.NEAREST
+    ).save(path, exif=exif, **({"quality": 100} if suffix == ".jpg" else {}))
+
+    image = read_photo(path).image
+
+    small = np.asarray(image.resize((3, 2), Image.BOX)).astype(int)
+    assert np.abs(small - upright * 10_000 // 257).max() <= 2
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bit_gray_comes_back_as_sixteen_bit_color_with_the_same_gray(tmp_path, checkpoint, suffix):
+    codes = np.random.default_rng(0).integers(0, 65536, (45, 61), dtype=np.uint16)
+    Image.fromarray(codes).save(tmp_path / f"scan{suffix}", dpi=(600, 600))
+
+    target = tmp_path / f"result{suffix}"
+    result = CliRunner().invoke(app, [str(tmp_path / f"scan{suffix}"), "-o", str(target), "--model", checkpoint])
+
+    assert result.exit_code == 0, result.output
+    photo = read_photo(target)
+    assert photo.image.dtype == np.uint16 and photo.image.shape == (45, 61, 3)
+    assert np.array_equal(rgb_to_luma(__import__("torch").from_numpy(photo.image)).numpy(), codes)
+    assert [round(value) for value in photo.dpi] == [600, 600]
+
+
+def test_opacity_is_kept(tmp_path):
+    image = Image.new("LA", (8, 8), (90, 255))
+    image.putpixel((3, 3), (90, 17))
+    image.save(tmp_path / "in.png")
+
+    photo = read_photo(tmp_path / "in.png")
+    write_photo(tmp_path / "out.png", Image.new("RGB", (8, 8)), photo)
+
+    assert Image.open(tmp_path / "out.png").getpixel((3, 3))[3] == 17
+
+
+def test_a_gray_profile_is_left_out_and_said_so(tmp_path):
+    gray_profile = SRGB[:16] + b"GRAY" + SRGB[20:]
+    Image.new("L", (8, 8)).save(tmp_path / "in.png", icc_profile=gray_profile)
+
+    photo = read_photo(tmp_path / "in.png")
+
+    assert photo.icc_profile is None
+    assert "ICC" in photo.notes[0]
+
+
+def test_a_failed_write_leaves_nothing_behind_and_an_existing_file_alone(tmp_path):
+    photo = Photo(Image.new("L", (4, 4)), False, None, Image.Exif(), None, None, None, ())
+    taken = tmp_path / "taken.png"
+    taken.write_bytes(b"precious")
+
+    with pytest.raises(FileExistsError, match="taken.png"):
+        write_photo(taken, Image.new("RGB", (4, 4)), photo)
+    with pytest.raises(ValueError, match="8 bit"):
+        write_photo(tmp_path / "deep.jpg", np.zeros((4, 4, 3), dtype=np.uint16), photo)
+
+    assert taken.read_bytes() == b"precious"
+    assert os.listdir(tmp_path) == ["taken.png"]
+
+
+@pytest.mark.skipif(not (SHARED / "badimages").is_dir(), reason="the corpus of bad images is not part of the project")
+def test_no_file_of_the_bad_corpus_raises_anything_unexpected():
+    paths = [path for path in (SHARED / "badimages").rglob("*") if path.is_file()]
+
+    outcomes = {"read": 0, "refused": 0}
+    for path in paths:
+        try:
+            read_photo(path)
+            outcomes["read"] += 1
+        except PHOTO_ERRORS:
+            outcomes["refused"] += 1
+
+    assert min(outcomes.values()) > 10, outcomes
+
+
+def test_one_bad_file_is_named_and_the_others_are_done(tmp_path, checkpoint, photo):
+    folder = tmp_path / "album" / "1936"
+    folder.mkdir(parents=True)
+    photo.save(folder / "good one.jpg")
+    (folder / "truncated.jpg").write_bytes((folder / "good one.jpg").read_bytes()[:300])
+    (folder / "empty.png").touch()
+    os.mkfifo(folder / "pipe.png")
+    before = hashlib.sha256((folder / "good one.jpg").read_bytes()).digest()
+
+    result = CliRunner().invoke(app, [str(tmp_path / "album"), "-o", str(tmp_path / "out"), "--model", checkpoint])
+
+    assert result.exit_code == 1
+    lines = [line for line in result.output.splitlines() if "not colorized" in line]
+    assert len(lines) == 3 and all(name in "".join(lines) for name in ("truncated.jpg", "empty.png", "pipe.png"))
+    assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["good one.color.png"]
+    assert (tmp_path / "out" / "1936" / "good one.color.png").exists()
+    assert hashlib.sha256((folder / "good one.jpg").read_bytes()).digest() == before
+
+
+def test_a_second_run_keeps_results_and_overwrite_makes_them_again_byte_for_byte(tmp_path, checkpoint, photo):
+    photo.save(tmp_path / "a.png")
+    command = [str(tmp_path / "a.png"), "--model", checkpoint, "--num-images", "2", "--compare"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    targets = [tmp_path / f"a.color-{number}.png" for number in range(2)]
+    first = [target.read_bytes() for target in targets]
+    targets[1].write_bytes(b"mine")
+
+    kept = CliRunner().invoke(app, command)
+    assert "kept" in kept.output and targets[1].read_bytes() == b"mine"
+    CliRunner().invoke(app, [*command, "--overwrite"])
+
+    assert [target.read_bytes() for target in targets] == first
+    assert first[0] != first[1]
+    assert np.array_equal(np.asarray(Image.open(targets[0]).convert("L")), np.asarray(photo))
+    assert Image.open(tmp_path / "a.compare-0.jpg").size == (2 * photo.width, photo.height)
+
+
+def test_two_photos_that_would_share_a_result_are_refused(tmp_path, photo):
+    photo.save(tmp_path / "a.png")
+    photo.save(tmp_path / "a.jpg")
+
+    result = CliRunner().invoke(app, [str(tmp_path)])
+
+    assert result.exit_code == 2
+    assert not list(tmp_path.glob("*.color.png"))
+
+
+def test_help_answers_without_importing_torch():
+    import subprocess
+    import sys
+
+    code = "import sys; from colorize_pipeline.apps import cli; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
