@@ -74,7 +74,8 @@ def read_photo(path: Path) -> Photo:
     if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for ever
         raise ValueError("not a regular file")
     notes = []
-    with Image.open(path, formats=_FORMATS) as file:
+    # Pillow 13 scrambles an uncompressed TIFF of orientation 5 to 8 that it maps into memory by name; not as a stream.
+    with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as file:
         # Pillow turns a TIFF while it loads it, and drops the tag; so the tag is read before and the turn made after.
         orientation = file.getexif().get(_ORIENTATION, 1)
         file.load()
@@ -203,10 +204,11 @@ def _save_eight_bit(file, colors: Image.Image, photo: Photo, suffix: str) -> Non
         colors.save(file, "PNG", compress_level=1, pnginfo=_png_xmp(photo), **options)
     else:
         exif = Image.Exif()
-        exif.update(photo.exif)
+        exif.load(photo.exif.tobytes())  # a copy with its sub-directories
         if photo.xmp:
             exif[_TIFF_XMP] = photo.xmp
-        colors.save(file, "TIFF", compression="tiff_adobe_deflate", **{**options, "exif": exif})
+        # Not compressed: that is what archives ask for, and the only way in which Pillow writes Exif directories.
+        colors.save(file, "TIFF", **{**options, "exif": exif})
 
 
 def _png_xmp(photo: Photo) -> PngImagePlugin.PngInfo:

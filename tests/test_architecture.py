@@ -1,0 +1,69 @@
+"""The layout of the package, held against its own imports."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parents[1]
+MAX_LINES = 350
+
+# What each room of the package may import of the others.
+ALLOWED = {
+    "color": set(),
+    "unet": set(),
+    "image_processor": {"color"},
+    "pipeline": {"color", "image_processor"},
+    "likelihood": {"color", "image_processor", "pipeline"},
+    "metrics": {"color"},
+    "hub": {"pipeline"},
+    "__init__": set(),
+}
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Names of the modules of colorize_pipeline (and of train/) that a file imports, anywhere in it."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            rooms |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("colorize_pipeline."):
+            rooms.add(node.module.split(".")[1])
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            rooms |= {module for module in modules if (ROOT / "train" / f"{module}.py").exists()}
+    return rooms
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "colorize_pipeline").glob("*.py")), ids=lambda path: path.stem)
+def test_a_room_imports_only_what_the_design_allows(path):
+    assert path.stem in ALLOWED, f"{path.name} is a new room: give it a place in the design and in this test"
+    assert imported_rooms(path) <= ALLOWED[path.stem]
+
+
+def test_the_pipeline_file_imports_every_sibling_the_hub_loader_must_copy():
+    needed, todo = set(), {"pipeline"}
+    while todo:
+        room = todo.pop()
+        siblings = imported_rooms(ROOT / "colorize_pipeline" / f"{room}.py")
+        todo |= siblings - needed
+        needed |= siblings
+
+    assert imported_rooms(ROOT / "colorize_pipeline" / "pipeline.py") == needed
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("colorize_pipeline/**/*.py")) + sorted(ROOT.glob("train/*.py")), ids=str)
+def test_a_file_can_be_read_in_one_sitting(path):
+    lines = path.read_text().count("\n")
+
+    # The docstrings of the pipeline's public methods are its manual, and stay with them.
+    assert lines <= (MAX_LINES if path.name != "pipeline.py" else 450), f"{path.name} has {lines} lines: part it"
+
+
+def test_nothing_imports_torchvision():
+    for path in [*ROOT.glob("colorize_pipeline/**/*.py"), *ROOT.glob("train/*.py"), *ROOT.glob("tests/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split(".")[0] == "torchvision" for name in names), path
