@@ -111,7 +111,9 @@ def load_square_photos(source: str, size: int, max_photos: int | None) -> list[I
     # Spread over the set, whose files are often sorted by subject.
     picked = [index * len(photos) // number for index in range(number)]
     return [
-        ImageOps.fit(first_readable(lambda _, row=photos[index]: row["image"])[0], (size, size), Image.Resampling.LANCZOS)
+        ImageOps.fit(
+            first_readable(lambda _, row=photos[index]: row["image"])[0], (size, size), Image.Resampling.LANCZOS
+        )
         for index in picked
     ]
 
@@ -152,13 +154,17 @@ def summary(values: list[dict[str, float]]) -> dict[str, float]:
 def markdown_table(rows: dict[str, dict[str, float]]) -> str:
     columns = list(next(iter(rows.values())))
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| {name} | " + " | ".join(f"{row[column]:.2f}" for column in columns) + " |" for name, row in rows.items()]
+    lines += [
+        f"| {name} | " + " | ".join(f"{row[column]:.2f}" for column in columns) + " |" for name, row in rows.items()
+    ]
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="folder or Hub name; default: the one shipped")
+    parser.add_argument(
+        "--checkpoint", default=DEFAULT_CHECKPOINT, help="folder or Hub name; default: the one shipped"
+    )
     parser.add_argument("--photos", required=True, help="folder of photos or parquet shards, or a Hub data set")
     parser.add_argument("--output", required=True, help="folder for results.json, results.md and sheet.jpg")
     parser.add_argument("--max-photos", type=int, help="score only so many, spread over the set")

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from PIL import Image, ImageOps
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from training_config import TrainingConfig
 
 from colorize_pipeline.color import LUMA_WEIGHTS, rgb_to_chroma
@@ -202,7 +202,7 @@ class PhotoStream(IterableDataset):
     Samples by their position in the run, from a data set that can only be read in order.
 
     To resume at a position the stream is read up to there without decoding a photo: exact, and cheap next to training.
-    Every process and worker reads the whole stream, and decodes only its own part.
+    Every process reads the whole stream, and decodes only its own part.
 
     Args:
         photos (`datasets.IterableDataset`): With an image column.
@@ -218,8 +218,6 @@ class PhotoStream(IterableDataset):
         make_sample: SampleMaker,
         batches: "PositionBatches",
     ):
-        if config.source_weights:
-            raise ValueError("`source_weights` need an indexed data set: set `streaming` to false.")
         self.photos = photos.cast_column(config.image_column, datasets.Image(decode=False)).shuffle(
             seed=config.seed, buffer_size=config.shuffle_buffer
         )
@@ -228,8 +226,6 @@ class PhotoStream(IterableDataset):
         self.batches = batches
 
     def __iter__(self) -> Iterator[dict]:
-        worker = get_worker_info()
-        worker_id, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
         rows, read_ahead, next_position = self._rows(), deque(), 0
 
         def row_ahead(number: int) -> dict:
@@ -237,17 +233,14 @@ class PhotoStream(IterableDataset):
                 read_ahead.append(next(rows)[self.config.image_column])
             return read_ahead[number]
 
-        for batch_number, positions in enumerate(self.batches):
-            if batch_number % num_workers != worker_id:
-                continue
-            for position in positions:
-                for _ in range(position - next_position):
-                    row_ahead(0)
-                    read_ahead.popleft()
-                photo, found = first_readable(row_ahead)
+        for position in (position for batch in self.batches for position in batch):
+            for _ in range(position - next_position):
+                row_ahead(0)
                 read_ahead.popleft()
-                next_position = position + 1
-                yield {**self.make_sample(photo, position), **found}
+            photo, found = first_readable(row_ahead)
+            read_ahead.popleft()
+            next_position = position + 1
+            yield {**self.make_sample(photo, position), **found}
 
     def _rows(self) -> Iterator[dict]:
         epoch = 0

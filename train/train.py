@@ -31,6 +31,7 @@ def main(config: TrainingConfig) -> None:
     # 1. Accelerator, output folder, and what a signal asks for
     output_dir = Path(config.output_dir)
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # unless told so, it takes each of several CPU processes for alone
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         log_with="tensorboard",

@@ -101,6 +101,11 @@ class TrainingConfig:
         for name in ("batch_size", "gradient_accumulation_steps", "log_photos", "checkpoint_photos"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but got {getattr(self, name)}.")
+        if self.streaming and (self.num_workers or self.source_weights):
+            raise ValueError(
+                "`streaming` reads in order, in the training process and without weights: set `num_workers` to 0 and"
+                f" leave `source_weights` empty (got {self.num_workers} and {self.source_weights})."
+            )
         if not self.dataset:
             raise ValueError(
                 "`dataset` is empty: name a folder of parquet shards or photos, or a data set on the Hub."

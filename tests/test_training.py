@@ -1,0 +1,223 @@
+"""The training script, run as a user runs it, on crops of the photos inside scikit-image."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from training_config import TrainingConfig, parse_config
+
+from colorize_pipeline import ColorizationPipeline
+
+
+TRAIN = Path(__file__).parents[1] / "train"
+UNREADABLE_ROWS = 2
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder with one parquet shard: 40 small color photos of two sources, and files that are none."""
+    from skimage.data import astronaut, chelsea, coffee
+
+    rows = {"image": [], "source": []}
+    for name, pixels in (("astronaut", astronaut()), ("cat", chelsea()), ("coffee", coffee())):
+        photo = Image.fromarray(pixels).resize((300, 200))
+        for number in range(14):
+            encoded = io.BytesIO()
+            photo.crop((number * 15, number * 8, number * 15 + 90, number * 8 + 70)).save(encoded, "PNG")
+            rows["image"].append({"bytes": encoded.getvalue(), "path": f"{name}-{number}.png"})
+            rows["source"].append("people" if name == "astronaut" else "things")
+    for number in range(UNREADABLE_ROWS):
+        rows["image"][5 + number] = {"bytes": b"not a photo", "path": f"broken-{number}.png"}
+    folder = tmp_path_factory.mktemp("photos")
+    features = datasets.Features({"image": datasets.Image(decode=False), "source": datasets.Value("string")})
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / "train-00000.parquet")
+    return folder
+
+
+def command(photos, output_dir, **options):
+    """The smoke configuration, cut to ten updates of which every one is logged and every second one is saved."""
+    settings = {
+        "dataset": photos,
+        "output_dir": output_dir,
+        "resolutions": 32,
+        "stage_photos": 160,
+        "batch_size": 16,
+        "log_photos": 16,
+        "checkpoint_photos": 32,
+        "validation_photos": 160,
+        "num_validation_images": 2,
+        **options,
+    }
+    flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    return [str(TRAIN / "train.py"), "--config", str(TRAIN / "configs" / "smoke.json"), *flags]
+
+
+def run(launcher, arguments, **options):
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run([*launcher, *arguments], capture_output=True, text=True, env=environment, **options)
+
+
+def scalars(output_dir, tag="loss"):
+    values = {}
+    for events in sorted((output_dir / "logs").rglob("events*"), key=os.path.getmtime):
+        accumulator = EventAccumulator(str(events))
+        accumulator.Reload()
+        if tag in accumulator.Tags()["scalars"]:
+            values |= {event.step: event.value for event in accumulator.Scalars(tag)}
+    return values
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(photos, tmp_path_factory):
+    output_dir = tmp_path_factory.mktemp("uninterrupted")
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1"]
+    result = run(launcher, command(photos, output_dir))
+    assert result.returncode == 0, result.stderr
+    return output_dir
+
+
+def test_a_run_leaves_a_pipeline_that_colorizes_and_all_that_explains_it(uninterrupted, photo):
+    pipeline = ColorizationPipeline.from_pretrained(uninterrupted / "pipeline")
+
+    output = pipeline(photo, generator=torch.Generator().manual_seed(0)).images[0]
+
+    assert np.array_equal(np.asarray(output.convert("L")), np.asarray(photo))
+    assert (uninterrupted / "training_config.json").exists()
+    assert (uninterrupted / "validation" / "000000160.png").exists()
+    assert sorted(path.name for path in uninterrupted.glob("checkpoint-*")) == ["checkpoint-128", "checkpoint-160"]
+    assert 0 < scalars(uninterrupted, "validation/delta_e_sample")[160] < 100
+    assert scalars(uninterrupted, "unreadable_photos")[160] > 0
+
+
+def test_a_run_stopped_by_sigterm_and_then_by_kill_9_continues_exactly(photos, uninterrupted, tmp_path):
+    arguments = [sys.executable, *command(photos, tmp_path)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+
+    for number, (signal_number, exit_code) in enumerate(((signal.SIGTERM, 143), (signal.SIGKILL, -9))):
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment)
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if " photos: loss" in line and sum(" photos: loss" in line for line in lines) == 2 + number:
+                process.send_signal(signal_number)
+        assert process.wait(60) == exit_code, "".join(lines)
+        if signal_number == signal.SIGTERM:
+            seen = int([line for line in lines if " photos: loss" in line][-1].split()[0])
+            assert (tmp_path / f"checkpoint-{seen}").is_dir()
+            assert seen <= 3 * 16  # within one step of the signal
+    result = run([sys.executable], command(photos, tmp_path))
+
+    assert result.returncode == 0, result.stderr
+    assert "resumed from" in result.stdout
+    assert scalars(tmp_path) == scalars(uninterrupted)
+    weights, expected = (
+        ColorizationPipeline.from_pretrained(folder / "pipeline").unet.state_dict()
+        for folder in (tmp_path, uninterrupted)
+    )
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_two_processes_learn_what_one_learns_from_the_same_photos(photos, uninterrupted, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617"]
+
+    result = run(launcher, command(photos, tmp_path, batch_size=8))
+
+    assert result.returncode == 0, result.stderr
+    assert "2 process(es), 16 photos per update" in result.stdout
+    assert scalars(tmp_path) == pytest.approx(scalars(uninterrupted), rel=1e-4)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_photos(photos, tmp_path):
+    result = run([sys.executable], command(photos, tmp_path, learning_rate=1e30, max_grad_norm=1e30, warmup_photos=0))
+
+    assert result.returncode == 1
+    assert "FloatingPointError: The loss is" in result.stderr
+    assert ".png" in result.stderr.rsplit("FloatingPointError: ")[-1]
+
+
+def samples(photos, tmp_path, number, **options):
+    from photo_dataset import create_dataloader
+    from train import create_noise_scheduler
+
+    start = options.pop("start", 0)
+    shared = {"preset": "tiny", "resolutions": [32], "stage_photos": [960], "batch_size": 8, "num_workers": 0}
+    config = TrainingConfig(output_dir=str(tmp_path), dataset=str(photos), **{**shared, **options})
+    loader = create_dataloader(config, create_noise_scheduler(config), start, 0, 1)
+    return [batch for _, batch in zip(range(number), loader, strict=False)]
+
+
+@pytest.mark.filterwarnings("ignore:photo broken")
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_sample_depends_on_its_position_and_on_nothing_else(photos, tmp_path, streaming):
+    options = {"streaming": streaming, "shuffle_buffer": 8}
+
+    from_start = samples(photos, tmp_path, 9, **options)
+    resumed = samples(photos, tmp_path, 3, start=48, **options)
+    with_workers = samples(photos, tmp_path, 9, num_workers=0 if streaming else 2, **options)
+
+    for batch, other in (*zip(from_start[6:], resumed, strict=True), *zip(from_start, with_workers, strict=True)):
+        assert batch["name"] == other["name"]
+        assert all(torch.equal(batch[key], other[key]) for key in batch if key != "name")
+    assert sum(int(batch["unreadable"].sum()) for batch in from_start) > 0
+    assert not torch.equal(from_start[0]["noise"], from_start[1]["noise"])
+
+
+@pytest.mark.filterwarnings("ignore:photo broken")
+def test_a_source_is_drawn_as_often_as_its_weight_says(photos, tmp_path):
+    batches = samples(photos, tmp_path, 105, source_weights=["people=0.25"], stage_photos=[840])
+
+    names = [name for batch in batches for name in batch["name"]]
+    share = sum(name.startswith("astronaut") for name in names) / len(names)
+    assert share == pytest.approx(14 * 0.25 / (14 * 0.25 + 28), abs=0.01)
+
+
+def test_a_folder_of_photos_trains_like_parquet(photo, tmp_path):
+    (tmp_path / "sub folder").mkdir()
+    for number in range(3):
+        photo.convert("RGB").rotate(number * 90).save(tmp_path / "sub folder" / f"{number}.jpg")
+
+    batch = samples(tmp_path, tmp_path / "run", 1)[0]
+
+    assert batch["clean_sample"].shape == (8, 2, 8, 8)
+    assert batch["luminance"].shape == (8, 1, 32, 32)
+    assert batch["luminance"].abs().max() <= 1
+
+
+def test_hints_show_the_true_color_where_the_mask_is_set(photos, tmp_path):
+    batch = samples(photos, tmp_path, 1, hint_probability=1.0, condition_dropout=0.0)[0]
+
+    for chroma, hints in zip(batch["clean_sample"], batch["hints"], strict=True):
+        known = hints[2] == 1
+        assert 0 < known.sum() < known.numel()
+        assert (hints[:2, ~known] == 0).all()
+        assert (hints[:2, known] - chroma[:, known]).abs().mean() < chroma.abs().mean()
+
+
+def test_a_misspelt_option_is_refused_with_the_nearest_valid_one(tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text('{"learning_rat": 1e-4}')
+
+    with pytest.raises(ValueError, match="'learning_rat'.*'learning_rate'"):
+        parse_config(["--config", str(config), "--output_dir", "x"])
+    with pytest.raises(ValueError, match="'batch_sise'.*'batch_size'"):
+        parse_config(["--output_dir", "x", "--batch_sise", "3"])
+
+
+@pytest.mark.parametrize("name", ["small", "smoke"])
+def test_the_configurations_that_ship_are_valid_and_flags_win_over_them(name):
+    flags = ["--config", str(TRAIN / "configs" / f"{name}.json"), "--output_dir", "x", "--dataset", "y", "--seed", "5"]
+
+    config = parse_config(flags)
+
+    assert (config.dataset, config.seed) == ("y", 5)
+    config.check_photos_per_update(config.batch_size * config.gradient_accumulation_steps)
