@@ -12,7 +12,7 @@ DEFAULT_CHECKPOINT = str(Path(__file__).parent / "default_checkpoint")
 _MODULE_OF = {
     "ColorizationPipeline": "pipeline",
     "ColorizationPipelineOutput": "pipeline",
-    "build_model_input": "pipeline",
+    "build_model_input": "image_processor",
     "create_unet": "unet",
 }
 

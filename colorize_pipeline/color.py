@@ -1,9 +1,9 @@
 """
 Luma and chroma: the arithmetic of the package, in pure torch functions.
 
-A photo is split into a luma plane Y', which is never generated, and two chroma planes Cb and Cr, which are. The space is
-ITU-R BT.601 in full range, the one inside JPEG files (Source: ITU-T T.871, section 7). The three luma weights are those
-of Pillow's `convert("L")`, in units of 1/65536, so that "the gray is kept" can be checked by anyone with that one call.
+A photo is split into a luma plane Y', which is never generated, and two chroma planes Cb and Cr, which are. The space
+is ITU-R BT.601 in full range, the one inside JPEG files (Source: ITU-T T.871, section 7). The three luma weights are
+those of Pillow's `convert("L")`, in units of 1/65536, so that anyone can check with that one call that gray is kept.
 """
 
 import torch
@@ -94,13 +94,13 @@ def gamut_scale(luma: torch.Tensor, difference: torch.Tensor, white: float) -> t
 
 def join(luma: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
     """
-    Paint a photo: bring chroma to the size of its luma and join them so that the gray stays what it was, code for code.
+    Paint a photo: bring chroma to the size of its luma and join them so that the gray stays what it was.
 
     Each pixel's chroma is first scaled toward gray until it is inside RGB ([`gamut_scale`]). Then red and blue are
-    rounded, and green is the integer that gives the luma back: one code of green weighs 38470 of the 65536 of a code of
+    rounded, and green is the integer that gives the luma back: a code of green weighs 38470 of the 65536 of a code of
     luma, so the nearest integer misses the luma by at most 19235 < 32768 and the rounded luma is the original one. Red
-    and blue are off by at most half a code, green by at most 0.5 + 0.5 (K_R + K_B) / K_G = 0.852, which is also why no
-    channel leaves its range: at most 0.352 of it comes before green's own rounding.
+    and blue are off by at most half a code, green by at most 0.5 + 0.5 (K_R + K_B) / K_G = 0.852, which is also why
+    no channel leaves its range: at most 0.352 of it comes before green's own rounding.
 
     Args:
         luma (`torch.Tensor` of shape `(height, width)`, `uint8` or `uint16`):
@@ -137,7 +137,7 @@ def resize_matrix(in_size: int, out_size: int) -> torch.Tensor:
         in_size (`int`), out_size (`int`): Number of samples before and after, at least 1.
 
     Returns:
-        `torch.Tensor` of shape `(out_size, in_size)`: Rows sum to 1. When shrinking, the kernel is widened (antialias).
+        `torch.Tensor` of shape `(out_size, in_size)`: Rows sum to 1. Shrinking widens the kernel (antialias).
     """
     identity = torch.eye(in_size)[None, None]  # (1, 1, in, in)
     return F.interpolate(identity, size=(out_size, in_size), mode="bicubic", antialias=True)[0, 0]

@@ -1,4 +1,4 @@
-"""Between the user's photos and the network's planes: codes in, luminance and hints to the network, colored codes out."""
+"""Between the user's photos and the network's planes: codes in, luminance and hints through, colored codes out."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageColor
 
-from .color import join, resize_matrix, rgb_to_chroma, rgb_to_luma
+from .color import colorfulness, join, resize_matrix, rgb_to_chroma, rgb_to_luma
 
 
 _SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -17,13 +17,43 @@ _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGB
 _WHITE_UNCERTAINTY = 0.25
 
 
+# Colorfulness is matched on a copy of this longest side, by a factor in [0, 4], in 12 halvings (to 0.001).
+_COLORFULNESS_SIDE = 256
+_MAX_CHROMA_GAIN = 4.0
+_BISECTIONS = 12
+
+
+def build_model_input(
+    sample: torch.Tensor, luminance: torch.Tensor, hints: torch.Tensor | None = None
+) -> torch.Tensor:
+    """
+    Put everything the network sees on its channel axis, in training and in inference.
+
+    Args:
+        sample (`torch.Tensor` of shape `(batch_size, 2 or 3, height, width)`):
+            The noisy chroma (or RGB), in the unit of the network.
+        luminance (`torch.Tensor` of shape `(batch_size, 1, k * height, k * width)`):
+            The gray photo in `[-1, 1]`; each k x k patch becomes k * k channels.
+        hints (`torch.Tensor` of shape `(batch_size, 3, height, width)`, *optional*):
+            Known chroma in the unit of the network, and its mask.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, channels, height, width)`: sample | luminance | hints.
+    """
+    patch = luminance.shape[-1] // sample.shape[-1]
+    planes = [sample, F.pixel_unshuffle(luminance, patch)]
+    if hints is not None:
+        planes.append(hints)
+    return torch.cat(planes, dim=1)
+
+
 class ColorizationImageProcessor:
     """
     Move images between the user's world and the network's.
 
     The user's world is a photo of any size, mode and depth, of which the integer luma codes are kept. The network's is
-    a luminance plane in `[-1, 1]` whose sides are multiples of what the U-Net halves, and chroma at `1 / luminance_patch`
-    of its size. The processor keeps no state between calls.
+    a luminance plane in `[-1, 1]` whose sides are multiples of what the U-Net halves, and chroma at
+    `1 / luminance_patch` of its size. The processor keeps no state between calls.
 
     Args:
         luminance_patch (`int`):
@@ -79,14 +109,14 @@ class ColorizationImageProcessor:
                 return torch.from_numpy(np.array(image.convert(mode)))
             if image.mode not in (*_SIXTEEN_BIT_MODES, "I"):
                 raise ValueError(
-                    f"`image` has mode {image.mode!r}, but must be 16-bit gray or one of {', '.join(_EIGHT_BIT_MODES)}."
+                    f"`image` has mode {image.mode!r}, but must be 16-bit gray or {', '.join(_EIGHT_BIT_MODES)}."
                     " Convert it first, for example with `image.convert('RGB')`."
                 )
             # Pillow's own convert("L") would clip 16 bit to 8, so the array is read instead.
             array = np.asarray(image)
             if array.min() < 0 or array.max() > 65535:
                 raise ValueError(
-                    f"`image` of mode 'I' must hold 16-bit codes in [0, 65535], but holds {array.min()} to {array.max()}."
+                    f"`image` of mode 'I' must hold codes in [0, 65535], but holds {array.min()} to {array.max()}."
                 )
             codes = torch.from_numpy(array.astype(np.uint16))[..., None]
         elif isinstance(image, (np.ndarray, torch.Tensor)):
@@ -109,8 +139,8 @@ class ColorizationImageProcessor:
         codes = codes[:, :, None] if codes.ndim == 2 else codes  # (H, W, C)
         if codes.ndim != 3 or codes.shape[2] not in (1, 2, 3, 4) or 0 in codes.shape:
             raise ValueError(
-                f"`image` must be of shape (height, width) or {layout} with 1 to 4 channels and at least one pixel, but"
-                f" got shape={tuple(array.shape)}."
+                f"`image` must be of shape (height, width) or {layout} with 1 to 4 channels and at least one pixel,"
+                f" but got shape={tuple(array.shape)}."
             )
         if codes.dtype in (torch.uint8, torch.uint16):
             return codes
@@ -221,6 +251,18 @@ class ColorizationImageProcessor:
         """
         return join(self.to_eight_bit(luma) if output_type == "pil" else luma, chroma)
 
+    def chroma_gain(self, luma: torch.Tensor, chroma: torch.Tensor, target_colorfulness: float) -> float:
+        """Find the factor for `chroma` that gives the joined photo a colorfulness, by bisection on a small copy."""
+        shrink = min(1.0, _COLORFULNESS_SIDE / max(luma.shape))
+        size = [max(1, round(side * shrink)) for side in luma.shape]
+        small = F.interpolate(luma.float()[None, None], size=size, mode="area")[0, 0].round().to(luma.dtype)
+        low, high = 0.0, _MAX_CHROMA_GAIN
+        for _ in range(_BISECTIONS):
+            gain = (low + high) / 2
+            rgb = join(small, gain * chroma).permute(2, 0, 1).float() / torch.iinfo(luma.dtype).max
+            low, high = (gain, high) if colorfulness(rgb) < target_colorfulness else (low, gain)
+        return gain
+
     def to_eight_bit(self, codes: torch.Tensor) -> torch.Tensor:
         """Round 16-bit codes to 8 bit (white to white); 8-bit codes pass."""
         if codes.dtype == torch.uint8:
@@ -233,7 +275,7 @@ class ColorizationImageProcessor:
 
         Args:
             codes (`torch.Tensor` of shape `(height, width, 3)`): `uint8` or `uint16`.
-            output_type (`str`): `"pil"`, `"np"` (`(height, width, 3)`) or `"pt"` (`(3, height, width)`), the latter two
+            output_type (`str`): `"pil"`, `"np"` (`(height, width, 3)`) or `"pt"` (`(3, height, width)`), these two
                 `float32` in `[0, 1]`: codes / 255 or codes / 65535, exact enough that rounding gives the codes back.
         """
         if output_type == "pil":

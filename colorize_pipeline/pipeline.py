@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
@@ -15,16 +14,11 @@ from PIL import Image
 
 # The Hub's loader of remote code copies only the siblings that this very file imports in this form: what
 # image_processor needs of color would not be found without this line.
-from .color import colorfulness, join, rgb_to_chroma
-from .image_processor import ColorizationImageProcessor
+from .color import rgb_to_chroma
+from .image_processor import ColorizationImageProcessor, build_model_input
 
 
 _OUTPUT_TYPES = ("pil", "np", "pt")
-
-# Colorfulness is matched on a copy of this longest side, by a factor in [0, 4], in 12 halvings (to 0.001).
-_COLORFULNESS_SIDE = 256
-_MAX_CHROMA_GAIN = 4.0
-_BISECTIONS = 12
 
 
 @dataclass
@@ -45,30 +39,6 @@ class ColorizationPipelineOutput(BaseOutput):
     images: list
     chroma: list[torch.Tensor]
     uncertainty: list | None
-
-
-def build_model_input(
-    sample: torch.Tensor, luminance: torch.Tensor, hints: torch.Tensor | None = None
-) -> torch.Tensor:
-    """
-    Put everything the network sees on its channel axis, in training and in inference.
-
-    Args:
-        sample (`torch.Tensor` of shape `(batch_size, 2 or 3, height, width)`):
-            The noisy chroma (or RGB), in the unit of the network.
-        luminance (`torch.Tensor` of shape `(batch_size, 1, k * height, k * width)`):
-            The gray photo in `[-1, 1]`; each k x k patch becomes k * k channels.
-        hints (`torch.Tensor` of shape `(batch_size, 3, height, width)`, *optional*):
-            Known chroma in the unit of the network, and its mask.
-
-    Returns:
-        `torch.Tensor` of shape `(batch_size, channels, height, width)`: sample | luminance | hints.
-    """
-    patch = luminance.shape[-1] // sample.shape[-1]
-    planes = [sample, F.pixel_unshuffle(luminance, patch)]
-    if hints is not None:
-        planes.append(hints)
-    return torch.cat(planes, dim=1)
 
 
 class ColorizationPipeline(DiffusionPipeline):
@@ -191,7 +161,7 @@ class ColorizationPipeline(DiffusionPipeline):
                 The only source of randomness. A list holds one for each image returned, and makes each independent of
                 the others in its batch.
             output_type (`str`, *optional*, defaults to `"pil"`):
-                `"pil"` (8 bit), `"np"` `(height, width, 3)` or `"pt"` `(3, height, width)`, the latter two `float32` in
+                `"pil"` (8 bit), `"np"` `(height, width, 3)` or `"pt"` `(3, height, width)`, these two `float32` in
                 `[0, 1]` at the depth of the input.
             callback_on_step_end (callable, *optional*):
                 Called as `callback(pipe, step, timestep, {"sample": sample})` after each step; may return a dictionary
@@ -296,7 +266,7 @@ class ColorizationPipeline(DiffusionPipeline):
                 chroma = ensemble[distances.sum(dim=1).argmin()]
                 gain = saturation
                 if target_colorfulness is not None:
-                    gain = self.chroma_gain(luma, chroma, target_colorfulness)
+                    gain = self.image_processor.chroma_gain(luma, chroma, target_colorfulness)
                 codes = self.image_processor.postprocess(luma, gain * chroma, output_type)
                 if mask is not None:
                     keep = self.image_processor.to_eight_bit(mask) < 128
@@ -370,18 +340,6 @@ class ColorizationPipeline(DiffusionPipeline):
                 progress_bar.update()
         return sample
 
-    def chroma_gain(self, luma: torch.Tensor, chroma: torch.Tensor, target_colorfulness: float) -> float:
-        """Find the factor for `chroma` that gives the joined photo a colorfulness, by bisection on a small copy."""
-        shrink = min(1.0, _COLORFULNESS_SIDE / max(luma.shape))
-        size = [max(1, round(side * shrink)) for side in luma.shape]
-        small = F.interpolate(luma.float()[None, None], size=size, mode="area")[0, 0].round().to(luma.dtype)
-        low, high = 0.0, _MAX_CHROMA_GAIN
-        for _ in range(_BISECTIONS):
-            gain = (low + high) / 2
-            rgb = join(small, gain * chroma).permute(2, 0, 1).float() / torch.iinfo(luma.dtype).max
-            low, high = (gain, high) if colorfulness(rgb) < target_colorfulness else (low, gain)
-        return gain
-
     def check_inputs(
         self,
         photos: list,
@@ -418,7 +376,7 @@ class ColorizationPipeline(DiffusionPipeline):
                 raise ValueError(f"`{name}` must be a number of at least 0, but got {value!r}.")
         if target_colorfulness is not None and saturation != 1:
             raise ValueError(
-                f"`target_colorfulness` chooses the saturation itself, but `saturation`={saturation} came too. Pass one."
+                f"`target_colorfulness` chooses the saturation, but `saturation`={saturation} came too. Pass one."
             )
         if not 0 <= guidance_scale < float("inf"):
             raise ValueError(
@@ -426,20 +384,18 @@ class ColorizationPipeline(DiffusionPipeline):
             )
         if output_uncertainty and ensemble_size < 3:
             raise ValueError(
-                f"`output_uncertainty` compares samples and needs `ensemble_size` of at least 3, but got {ensemble_size}."
+                f"`output_uncertainty` compares samples: `ensemble_size` must be at least 3, but got {ensemble_size}."
             )
         if output_type not in _OUTPUT_TYPES:
             raise ValueError(f"`output_type` must be one of {', '.join(_OUTPUT_TYPES)}, but got {output_type!r}.")
         if isinstance(generator, list) and len(generator) != len(photos) * num_images_per_input:
             raise ValueError(
-                "`generator` must hold one `torch.Generator` per image returned: got"
-                f" {len(generator)} for {len(photos)} photos x {num_images_per_input} versions. Pass a single generator"
-                " to share it, or `[torch.Generator().manual_seed(s) for s in seeds]`."
+                f"`generator` must hold one `torch.Generator` per image returned: got {len(generator)} for"
+                f" {len(photos)} photos x {num_images_per_input} versions. Pass a single generator to share it, or"
+                " `[torch.Generator().manual_seed(s) for s in seeds]`."
             )
         for name, values in (("hints", hints), ("mask_image", masks)):
             if len(values) != len(photos):
-                raise ValueError(
-                    f"`{name}` must hold one entry per photo, `None` for no {name}: got {len(values)} for {len(photos)}."
-                )
+                raise ValueError(f"`{name}` must hold one entry per photo: got {len(values)} for {len(photos)}.")
         if any(hint is not None for hint in hints) and not self.accepts_hints:
             raise ValueError("`hints` came, but this checkpoint was trained without hint channels. Use another one.")

@@ -53,12 +53,14 @@ def test_the_pipeline_file_imports_every_sibling_the_hub_loader_must_copy():
     assert imported_rooms(ROOT / "colorize_pipeline" / "pipeline.py") == needed
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("colorize_pipeline/**/*.py")) + sorted(ROOT.glob("train/*.py")), ids=str)
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("colorize_pipeline/**/*.py")) + sorted(ROOT.glob("train/*.py")), ids=str
+)
 def test_a_file_can_be_read_in_one_sitting(path):
     lines = path.read_text().count("\n")
 
     # The docstrings of the pipeline's public methods are its manual, and stay with them.
-    assert lines <= (MAX_LINES if path.name != "pipeline.py" else 450), f"{path.name} has {lines} lines: part it"
+    assert lines <= (MAX_LINES if path.name != "pipeline.py" else 405), f"{path.name} has {lines} lines: part it"
 
 
 def test_nothing_imports_torchvision():

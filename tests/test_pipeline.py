@@ -262,8 +262,15 @@ def test_a_wrong_argument_is_named_with_what_came(pipeline, photo, arguments, wo
 
 
 def test_a_network_that_does_not_fit_is_refused(pipeline):
-    unet = UNet2DModel(in_channels=5, out_channels=2, block_out_channels=(8,), norm_num_groups=4,
-                       down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), layers_per_block=1)  # fmt: skip
+    unet = UNet2DModel(
+        in_channels=5,
+        out_channels=2,
+        block_out_channels=(8,),
+        norm_num_groups=4,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+    )
 
     with pytest.raises(ValueError, match="5 inputs and 2 outputs"):
         ColorizationPipeline(unet, pipeline.scheduler)

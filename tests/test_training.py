@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import datasets
@@ -147,6 +146,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_photos(photos, tm
 
 def samples(photos, tmp_path, number, **options):
     from photo_dataset import create_dataloader
+
     from train import create_noise_scheduler
 
     start = options.pop("start", 0)
@@ -221,3 +221,11 @@ def test_the_configurations_that_ship_are_valid_and_flags_win_over_them(name):
 
     assert (config.dataset, config.seed) == ("y", 5)
     config.check_photos_per_update(config.batch_size * config.gradient_accumulation_steps)
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path):
+    (tmp_path / "training_config.json").write_text('{"preset": "base", "learning_rate": 1.0}')
+    config = TrainingConfig(output_dir=str(tmp_path), dataset="x", preset="small")
+
+    with pytest.raises(ValueError, match="`preset` 'base'.*'small'"):
+        config.check_same_run(tmp_path / "training_config.json")

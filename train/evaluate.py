@@ -3,10 +3,14 @@ Score a checkpoint on color photographs:
 
     python train/evaluate.py --checkpoint runs/small/pipeline --photos ../shared/evaluation/kodak --output runs/kodak
 
-writes `results.json`, `results.md` and `sheet.jpg`. Each photo is shrunk to a short side of `--size` and cropped to its
-central square, its gray is colorized, and the result is compared with the true colors. Beside the checkpoint stand three
-rows that need no model: the gray photo, one mean color per photo told by an oracle, and the true chroma at the
+writes `results.json`, `results.md` and `sheet.jpg`. Each photo is shrunk to a short side of `--size` and cropped to
+its central square, its gray is colorized, and the result is compared with the true colors. Beside the checkpoint stand
+three rows that need no model: the gray photo, one mean color per photo told by an oracle, and the true chroma at the
 resolution the checkpoint paints at, which is the best any such model could do.
+
+    python train/evaluate.py --photos ../shared/historical --output runs/historical --sheet-only
+
+only paints 24 photos, whole, on a sheet: for gray photographs, whose true colors nobody knows.
 """
 
 import argparse
@@ -32,12 +36,40 @@ SHEET_SAMPLES = 3
 
 
 def main(arguments: argparse.Namespace) -> None:
-    # 1. The checkpoint and the photos
+    # 1. The checkpoint, the photos, and two ways to paint one
     pipeline = ColorizationPipeline.from_pretrained(arguments.checkpoint, dtype=getattr(torch, arguments.dtype))
     pipeline.to(arguments.device).set_progress_bar_config(disable=True)
     num_inference_steps = arguments.steps or pipeline.config.default_num_inference_steps
     resolution = arguments.processing_resolution or pipeline.config.default_processing_resolution
-    photos = load_square_photos(arguments.photos, arguments.size, arguments.max_photos)
+    output = Path(arguments.output)
+    output.mkdir(parents=True, exist_ok=True)
+    titles = ["gray", "mean (1 step)", *(f"seed {seed}" for seed in range(SHEET_SAMPLES))]
+
+    def paint_mean(gray: Image.Image) -> Image.Image:
+        return pipeline(
+            gray, num_inference_steps=1, processing_resolution=resolution, generator=generator_of(0)
+        ).images[0]
+
+    def paint_samples(gray: Image.Image, number: int) -> list[Image.Image]:
+        return pipeline(
+            gray,
+            num_inference_steps=num_inference_steps,
+            num_images_per_input=number,
+            processing_resolution=resolution,
+            guidance_scale=arguments.guidance_scale,
+            generator=[generator_of(seed) for seed in range(number)],
+        ).images
+
+    if arguments.sheet_only:
+        photos = load_spread(arguments.photos, arguments.max_photos or SHEET_PHOTOS)
+        grays = [photo.convert("L") for photo in photos]
+        rows = [[gray, paint_mean(gray), *paint_samples(gray, SHEET_SAMPLES)] for gray in tqdm(grays, unit="photo")]
+        contact_sheet(rows, titles, arguments.cell, blocks=2).save(output / "sheet.jpg", quality=90)
+        return
+    photos = [
+        ImageOps.fit(photo, (arguments.size, arguments.size), Image.Resampling.LANCZOS)
+        for photo in load_spread(arguments.photos, arguments.max_photos)
+    ]
     best_name = f"best of {arguments.samples}"
 
     # 2. Paint every photo in every way, and score it
@@ -46,23 +78,16 @@ def main(arguments: argparse.Namespace) -> None:
         gray = truth.convert("L")
         luma, chroma = torch.from_numpy(np.array(gray)), true_chroma(truth)
         floor_size = max(1, round(resolution / pipeline.config.luminance_patch))
-        mean = pipeline(gray, num_inference_steps=1, processing_resolution=resolution, generator=generator_of(0))
+        mean = paint_mean(gray)
         clock = time.perf_counter()
-        samples = pipeline(
-            gray,
-            num_inference_steps=num_inference_steps,
-            num_images_per_input=arguments.samples,
-            processing_resolution=resolution,
-            guidance_scale=arguments.guidance_scale,
-            generator=[generator_of(seed) for seed in range(arguments.samples)],
-        ).images
+        samples = paint_samples(gray, arguments.samples)
         seconds += time.perf_counter() - clock
 
         painted = {
             "gray input": [gray.convert("RGB")],
             "one oracle mean color": [Image.fromarray(join(luma, chroma.mean(dim=(1, 2), keepdim=True)).numpy())],
             "chroma-resolution floor": [Image.fromarray(join(luma, shrink(chroma, floor_size)).numpy())],
-            "1-step mean": mean.images,
+            "1-step mean": [mean],
             "one sample": samples,
         }
         for name, images in painted.items():
@@ -72,13 +97,10 @@ def main(arguments: argparse.Namespace) -> None:
                 best = min(scored, key=lambda score: score.delta_e)
                 scores.setdefault(best_name, []).append(asdict(best))
         if number < SHEET_PHOTOS:
-            sheet_rows.append([gray, mean.images[0], *samples[:SHEET_SAMPLES], truth])
+            sheet_rows.append([gray, mean, *samples[:SHEET_SAMPLES], truth])
 
     # 3. Write what came out
-    output = Path(arguments.output)
-    output.mkdir(parents=True, exist_ok=True)
-    titles = ["gray", "mean (1 step)", *(f"seed {seed}" for seed in range(SHEET_SAMPLES)), "truth"]
-    contact_sheet(sheet_rows, titles, cell=arguments.cell, blocks=2).save(output / "sheet.jpg", quality=90)
+    contact_sheet(sheet_rows, [*titles, "truth"], arguments.cell, blocks=2).save(output / "sheet.jpg", quality=90)
     rows = {name: summary(values) for name, values in scores.items()}
     settings = {
         "size": arguments.size,
@@ -104,18 +126,12 @@ def main(arguments: argparse.Namespace) -> None:
     print(table)
 
 
-def load_square_photos(source: str, size: int, max_photos: int | None) -> list[Image.Image]:
-    """Load photos, shrink their short side to `size` and crop the central square; files in the order of their names."""
+def load_spread(source: str, number: int | None) -> list[Image.Image]:
+    """Load so many photos (`None`: all), evenly spread over the set: files are often sorted by subject."""
     photos = load_photos(source, "*.parquet", "test", streaming=False).decode(False)
-    number = len(photos) if max_photos is None else min(max_photos, len(photos))
-    # Spread over the set, whose files are often sorted by subject.
-    picked = [index * len(photos) // number for index in range(number)]
-    return [
-        ImageOps.fit(
-            first_readable(lambda _, row=photos[index]: row["image"])[0], (size, size), Image.Resampling.LANCZOS
-        )
-        for index in picked
-    ]
+    number = len(photos) if number is None else min(number, len(photos))
+    rows = (photos[index * len(photos) // number]["image"] for index in range(number))
+    return [first_readable(lambda _, row=row: row)[0] for row in rows]
 
 
 def true_chroma(photo: Image.Image) -> torch.Tensor:
@@ -167,6 +183,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--photos", required=True, help="folder of photos or parquet shards, or a Hub data set")
     parser.add_argument("--output", required=True, help="folder for results.json, results.md and sheet.jpg")
+    parser.add_argument("--sheet-only", action="store_true", help="paint whole photos on a sheet, score nothing")
     parser.add_argument("--max-photos", type=int, help="score only so many, spread over the set")
     parser.add_argument("--size", type=int, default=256, help="side of the square photos, in pixels")
     parser.add_argument("--samples", type=int, default=8, help="samples of each photo")

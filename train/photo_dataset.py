@@ -1,9 +1,9 @@
 """
 From photographs to training samples.
 
-Every sample is a function of the seed and of its position in the run, and of nothing else: which photo, crop, flip, gray
-mix, hints, noise and timestep. So a resumed run continues exactly, and neither the number of workers nor of processes
-changes what is learned.
+Every sample is a function of the seed and of its position in the run, and of nothing else: which photo, crop, flip,
+gray mix, hints, noise and timestep. So a resumed run continues exactly, and neither the number of workers nor of
+processes changes what is learned.
 """
 
 import io

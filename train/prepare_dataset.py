@@ -173,8 +173,7 @@ def main(arguments: argparse.Namespace) -> None:
         photos = datasets.load_dataset(
             "parquet", data_files={split: files for split, files in shards.items() if files}
         )
-        photos.push_to_hub(arguments.push_to_hub, private=arguments.private)
-        print(f"https://huggingface.co/datasets/{arguments.push_to_hub}")
+        print(photos.push_to_hub(arguments.push_to_hub, private=arguments.private).commit_url)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -71,7 +71,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--samples", type=Path, nargs="*", default=[], help="pictures for the card")
     parser.add_argument("--datasets", nargs="*", default=[], help="Hub names of the training data, for the card")
     parser.add_argument("--tags", nargs="*", default=[], help="more tags for the card")
-    parser.add_argument("--card-template", type=Path, default=CARD_TEMPLATE, help="default: model_card.md")
+    parser.add_argument(
+        "--card-template",
+        type=Path,
+        default=CARD_TEMPLATE,
+        help="what the card tells about your model; default: model_card.md, about the one of this project",
+    )
     return parser.parse_args(arguments)
 
 

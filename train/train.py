@@ -42,6 +42,7 @@ def main(config: TrainingConfig) -> None:
     config.check_photos_per_update(photos_per_update)
     if accelerator.is_main_process:
         output_dir.mkdir(parents=True, exist_ok=True)
+        config.check_same_run(output_dir / "training_config.json")
         (output_dir / "training_config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
     accelerator.init_trackers("logs")
     if accelerator.device.type == "cpu":  # launchers leave one thread to each process
@@ -67,7 +68,7 @@ def main(config: TrainingConfig) -> None:
     dataloader = create_dataloader(
         config, noise_scheduler, images_seen, accelerator.process_index, accelerator.num_processes
     )
-    pipeline = create_pipeline(config, noise_scheduler)
+    pipeline = create_pipeline(config, noise_scheduler).to(accelerator.device)
     validation = Validation(config) if accelerator.is_main_process and config.validation_photos else None
     accelerator.print(
         f"{sum(p.numel() for p in unet.parameters()) / 1e6:.1f} M parameters, {accelerator.num_processes} process(es),"
@@ -112,11 +113,12 @@ def main(config: TrainingConfig) -> None:
         )
         if log or save or stopping:
             losses = finite_losses(recent)  # before every save: a checkpoint never holds the weights after a NaN
+            passed_over = torch.tensor([unreadable], device=accelerator.device)
             values = {
                 "loss": accelerator.gather(losses).mean().item(),
                 "images_per_second": len(recent) * photos_per_batch / (time.perf_counter() - clock),
                 "learning_rate": optimizer.param_groups[0]["lr"],
-                "unreadable_photos": unreadable,
+                "unreadable_photos": accelerator.gather(passed_over).sum().item(),
             }
             accelerator.log(values, step=images_seen)
             accelerator.print(images_seen, "photos:", *(f"{key} {value:.6g}" for key, value in values.items()))

@@ -87,6 +87,15 @@ class TrainingConfig:
             raise ValueError(f"`target` must be 'chroma' or 'rgb', but got {self.target!r}.")
         if self.target == "rgb" and self.with_hints:
             raise ValueError("`with_hints` must be false with `target` 'rgb': that formulation has no hint channels.")
+        if self.prediction_type not in ("v_prediction", "epsilon"):
+            raise ValueError(
+                f"`prediction_type` must be 'v_prediction' or 'epsilon', but got {self.prediction_type!r}."
+            )
+        if self.prediction_type == "epsilon" and self.rescale_betas_zero_snr:
+            raise ValueError(
+                "`prediction_type` 'epsilon' tells nothing about the photo where the input is pure noise: set"
+                " `rescale_betas_zero_snr` to false, or predict v."
+            )
         if self.mixed_precision not in ("no", "bf16", "fp16"):
             raise ValueError(f"`mixed_precision` must be 'no', 'bf16' or 'fp16', but got {self.mixed_precision!r}.")
         if len(self.resolutions) != len(self.stage_photos) or not self.resolutions:
@@ -122,6 +131,16 @@ class TrainingConfig:
         """The arguments of `create_unet`."""
         names = ("preset", "target", "luminance_patch", "with_hints")
         return {name: getattr(self, name) for name in names}
+
+    def check_same_run(self, path: Path) -> None:
+        """Refuse to go on in the folder of a run whose network or noise differs: its checkpoints would not fit."""
+        previous = json.loads(path.read_text()) if path.exists() else {}
+        for name in (*self.network, "chroma_scale", "num_train_timesteps", "beta_schedule", "prediction_type"):
+            if previous.get(name, getattr(self, name)) != getattr(self, name):
+                raise ValueError(
+                    f"`output_dir` {self.output_dir} holds a run with `{name}` {previous[name]!r}, but now it is"
+                    f" {getattr(self, name)!r}: choose another folder for another run."
+                )
 
     def check_photos_per_update(self, photos_per_update: int) -> None:
         """Refuse stages that would end inside an update: a batch holds crops of one resolution."""

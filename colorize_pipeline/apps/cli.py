@@ -117,9 +117,14 @@ def _colorize_one(
             pair = Image.new("RGB", (2 * color.width, color.height))
             pair.paste(color.convert("L"), (0, 0))
             pair.paste(color, (color.width, 0))
-            name = f"{target.stem.replace('.color', '.compare') if '.color' in target.stem else target.stem + '.compare'}.jpg"
-            write_photo(target.with_name(name), pair, photo, overwrite=True)
+            write_photo(_compare_path(target), pair, photo, overwrite=True)
     return photo.notes
+
+
+def _compare_path(target: Path) -> Path:
+    """photo.color-2.png -> photo.compare-2.jpg; other.tif -> other.compare.jpg"""
+    stem = target.stem if ".color" in target.stem else f"{target.stem}.color"
+    return target.with_name(f"{'.compare'.join(stem.rsplit('.color', 1))}.jpg")
 
 
 def _plan(photos: list[Path], output: Path | None, num_images: int) -> list[tuple[Path, list[Path]]]:
