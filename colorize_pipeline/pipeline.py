@@ -4,6 +4,7 @@ import inspect
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -98,6 +99,23 @@ class ColorizationPipeline(DiffusionPipeline):
             luminance_patch, size_multiple=2 ** (len(unet.config.block_out_channels) - 1)
         )
         self._interrupt = False
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs) -> "ColorizationPipeline":
+        """
+        Load a pipeline from a folder or from the Hub. All arguments are those of `DiffusionPipeline.from_pretrained`.
+
+        Raises:
+            `ValueError`: if what is there is a pipeline of another class.
+            `OSError`: if it holds no safetensors: pickled weights, which run code when they are read, are not loaded.
+        """
+        name = cls.load_config(pretrained_model_name_or_path, **kwargs).get("_class_name")
+        if name != cls.__name__:
+            raise ValueError(
+                f"`pretrained_model_name_or_path` {pretrained_model_name_or_path} must hold a {cls.__name__!r}, but"
+                f" its _class_name is {name!r}. Load it with `diffusers.DiffusionPipeline`."
+            )
+        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
 
     @property
     def interrupt(self) -> bool:

@@ -102,6 +102,18 @@ def test_a_saved_pipeline_loads_with_the_same_bytes(pipeline, photo, tmp_path):
     assert before == after
 
 
+def test_pickled_weights_and_pipelines_of_another_class_are_not_loaded(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path / "pickled", safe_serialization=False)
+    pipeline.save_pretrained(tmp_path / "other")
+    index = tmp_path / "other" / "model_index.json"
+    index.write_text(index.read_text().replace("ColorizationPipeline", "DDPMPipeline"))
+
+    with pytest.raises(OSError, match="safetensors"):
+        ColorizationPipeline.from_pretrained(tmp_path / "pickled")
+    with pytest.raises(ValueError, match="'ColorizationPipeline'.*'DDPMPipeline'"):
+        ColorizationPipeline.from_pretrained(tmp_path / "other")
+
+
 def test_the_tuple_holds_what_the_output_holds(pipeline, photo):
     output = pipeline(photo, generator=seeded(0), ensemble_size=3, output_uncertainty=True)
     images, chroma, uncertainty = pipeline(

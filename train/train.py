@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import push_to_hub
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
@@ -136,6 +137,8 @@ def main(config: TrainingConfig) -> None:
                 accelerator.log(validation.run(pipeline, resolution, images_seen), step=images_seen)
             clock = time.perf_counter()
     accelerator.end_training()
+    if config.push_to_hub and accelerator.is_main_process:
+        push_to_hub.main(push_to_hub.parse_arguments([str(output_dir / "pipeline"), config.hub_model_id]))
 
 
 def create_noise_scheduler(config: TrainingConfig) -> DDPMScheduler:

@@ -77,6 +77,8 @@ class TrainingConfig:
     validation_dataset: str = ""  # default: the first photos of the training set
     validation_files: str = "*.parquet"
     num_validation_images: int = 12
+    push_to_hub: bool = False  # push the finished pipeline, with its card, to the Hub
+    hub_model_id: str = ""  # "user/model" on the Hub
     num_inference_steps: int = 8  # of the pipeline that is saved, and of the validation
     processing_resolution: int = 0  # of the pipeline that is saved; 0: that of the last stage
 
@@ -115,6 +117,8 @@ class TrainingConfig:
                 "`streaming` reads in order, in the training process and without weights: set `num_workers` to 0 and"
                 f" leave `source_weights` empty (got {self.num_workers} and {self.source_weights})."
             )
+        if self.push_to_hub and not self.hub_model_id:
+            raise ValueError("`push_to_hub` needs `hub_model_id`, such as 'user/model'.")
         if not self.dataset:
             raise ValueError(
                 "`dataset` is empty: name a folder of parquet shards or photos, or a data set on the Hub."

@@ -1,0 +1,585 @@
+"""The Hub module and its commands, with the real clients against a server on the loopback interface."""
+
+import hashlib
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import venv
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SHARED, make_pipeline
+from diffusers import DDPMPipeline
+from huggingface_hub import ModelCard
+from loopback_hub import File, LoopbackHub
+from PIL import Image
+from safetensors.torch import load_file
+
+from colorize_pipeline import ColorizationPipeline, create_unet
+from colorize_pipeline.hub import CODE_FILES, loading_lines, push_to_hub, stage_model_repository
+
+
+ROOT = Path(__file__).parents[1]
+REPO = "ann/painter"
+TEMPLATE = """# A painter
+
+Made from `{photos}` & patience.
+
+<!-- loading -->
+how to load it
+<!-- /loading -->
+
+## Figures
+
+<!-- figures -->
+none yet
+<!-- /figures -->
+
+## Limits
+"""
+EVALUATIONS = [
+    {
+        "dataset": "../photos/kodak",
+        "num_images": 24,
+        "settings": {"size": 256, "num_inference_steps": 8, "photos": "/data/kodak"},
+        "metrics": {"PSNR (one sample)": 21.123456789012345, "dE00 (one sample)": 11.5, "PSNR (1-step mean)": 3e-07},
+        "seconds_per_sample": 0.25,
+    },
+    {"dataset": "user/slides", "num_images": 50, "settings": {}, "metrics": {"mean of |dCF|": 8}},
+]
+
+# What the scripts below share: a digest of the weights, and of the pixels painted with fixed noise.
+DIGEST = """
+import hashlib, json, numpy, torch
+from PIL import Image
+def digest(pipeline):
+    pipeline.set_progress_bar_config(disable=True)
+    gray = Image.fromarray((numpy.arange(40 * 60).reshape(40, 60) % 251).astype(numpy.uint8))
+    pixels = pipeline(gray, generator=torch.Generator().manual_seed(7)).images[0].tobytes()
+    weights = [value.float().numpy().tobytes() for _, value in sorted(pipeline.unet.state_dict().items())]
+    return [hashlib.sha256(content).hexdigest() for content in (b"".join(weights), pixels)]
+def refused(load):
+    try:
+        load()
+    except (ValueError, OSError) as error:
+        return f"{type(error).__name__}: {error}"
+"""
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with LoopbackHub({"ann-token": "ann", "bob-token": "bob"}) as hub:
+        yield hub
+
+
+def start(hub, arguments, home, token=None, python=sys.executable, **variables):
+    """Start a client process that knows nothing but the Hub's address and its own empty folder."""
+    home.mkdir(exist_ok=True)
+    environment = hub.environment(home / "hf", token) | {"OMP_NUM_THREADS": "1"} | variables
+    return subprocess.Popen(
+        [str(python), *map(str, arguments)],
+        cwd=home, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def run(*arguments, **options):
+    process = start(*arguments, **options)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return output
+
+
+def run_script(hub, script, home, **options):
+    """Run Python code whose last line of output is JSON."""
+    return json.loads(run(hub, ["-c", DIGEST + script], home, **options).splitlines()[-1])
+
+
+def push_script(folder, repo_id, **options):
+    """Python code that imports no torch and pushes a staged folder."""
+    return (
+        "import json\nfrom colorize_pipeline.hub import push_to_hub\n"
+        f"print(json.dumps(push_to_hub({str(folder)!r}, {repo_id!r}, **{options!r}).oid))"
+    )
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """What training and evaluation leave: a pipeline, its configuration, figures, and a picture."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    make_pipeline().save_pretrained(folder / "pipeline")
+    config = {
+        "output_dir": str(folder),
+        "dataset": "../shared/photos",
+        "learning_rate": 5e-4,
+        "resolutions": [64, 128],
+    }
+    (folder / "training_config.json").write_text(json.dumps(config))
+    for number, evaluation in enumerate(EVALUATIONS):
+        (folder / f"results-{number}.json").write_text(json.dumps(evaluation))
+    Image.new("RGB", (8, 6), "teal").save(folder / "my sample.png")
+    (folder / "card.md").write_text(TEMPLATE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def staged(run_folder, tmp_path_factory):
+    """The same, staged in this process from the folder, as the command does it."""
+    folder = tmp_path_factory.mktemp("staged") / "repository"
+    stage_model_repository(
+        run_folder / "pipeline",
+        folder,
+        repo_id=REPO,
+        card_template=run_folder / "card.md",
+        evaluations=EVALUATIONS,
+        training_config=json.loads((run_folder / "training_config.json").read_text()),
+        samples=[run_folder / "my sample.png"],
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pushed(hub, run_folder, tmp_path_factory):
+    """The output of the command line that pushed the run."""
+    evaluations = [run_folder / f"results-{number}.json" for number in range(len(EVALUATIONS))]
+    command = [ROOT / "train" / "push_to_hub.py", run_folder / "pipeline", REPO, "--tag", "v1"]
+    command += ["--card-template", run_folder / "card.md", "--samples", run_folder / "my sample.png"]
+    return run(hub, [*command, "--evaluation", *evaluations], tmp_path_factory.mktemp("push"), token="ann-token")
+
+
+@pytest.fixture(scope="module")
+def expected(run_folder):
+    """The digests before the push."""
+    names, threads = {}, torch.get_num_threads()
+    exec(DIGEST, names)
+    torch.set_num_threads(1)  # as in the clients
+    try:
+        return names["digest"](ColorizationPipeline.from_pretrained(run_folder / "pipeline"))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def visitor(hub, pushed, tmp_path_factory):
+    """A folder with the cache of somebody who loaded the model once, and what they saw."""
+    home = tmp_path_factory.mktemp("visitor")
+    script = f"""
+from colorize_pipeline import ColorizationPipeline
+from huggingface_hub import snapshot_download
+folder = snapshot_download("{REPO}", local_dir="copy")
+print(json.dumps({{
+    "by name": digest(ColorizationPipeline.from_pretrained("{REPO}")),
+    "by tag": digest(ColorizationPipeline.from_pretrained("{REPO}", revision="v1")),
+    "from a folder": digest(ColorizationPipeline.from_pretrained(folder)),
+}}))"""
+    return home, run_script(hub, script, home)
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    """The Python of a virtual environment that has everything this one has, except colorize_pipeline."""
+    folder = tmp_path_factory.mktemp("stranger") / "venv"
+    venv.create(folder, with_pip=False)
+    site_packages = next(folder.glob("[Ll]ib/**/site-packages"))
+    for source in {Path(find_spec(name).origin).parents[1] for name in ("torch", "diffusers", "numpy", "PIL")}:
+        for entry in source.iterdir():
+            if (
+                "colorize_pipeline" not in entry.name
+                and entry.suffix != ".pth"
+                and not (site_packages / entry.name).exists()
+            ):
+                (site_packages / entry.name).symlink_to(entry)
+    return folder / "bin" / "python"
+
+
+# Loading
+
+
+def test_a_pushed_model_gives_the_same_weights_and_pixels_in_a_new_process_with_an_empty_cache(visitor, expected):
+    _, seen = visitor
+
+    assert seen == {"by name": expected, "by tag": expected, "from a folder": expected}
+
+
+def test_a_model_loaded_once_loads_again_without_a_network(hub, visitor, expected):
+    home, _ = visitor
+    script = f"""
+from colorize_pipeline import ColorizationPipeline
+print(json.dumps(digest(ColorizationPipeline.from_pretrained("{REPO}"))))"""
+    asked_before = len(hub.requests)
+
+    loaded = run_script(hub, script, home, HF_ENDPOINT="http://127.0.0.1:9")
+
+    assert loaded == expected
+    assert len(hub.requests) == asked_before
+
+
+def test_the_remote_code_line_needs_no_package_and_a_word_of_trust(hub, pushed, stranger, expected, tmp_path):
+    script = f"""
+import importlib.util
+from diffusers import DiffusionPipeline
+line = dict(custom_pipeline="{REPO}")
+pipeline = DiffusionPipeline.from_pretrained("{REPO}", **line, trust_remote_code=True)
+pinned = DiffusionPipeline.from_pretrained(
+    "{REPO}", **line, trust_remote_code=True, revision="v1", custom_revision="v1"
+)
+print(json.dumps({{
+    "has the package": importlib.util.find_spec("colorize_pipeline") is not None,
+    "module": type(pipeline).__module__.split(".")[0],
+    "digest": digest(pipeline),
+    "pinned": digest(pinned),
+    "without trust": refused(lambda: DiffusionPipeline.from_pretrained("{REPO}", **line)),
+}}))"""
+
+    seen = run_script(hub, script, tmp_path / "home", python=stranger, PYTHONPATH="")
+
+    assert "trust_remote_code=True" in seen.pop("without trust")
+    assert seen == {"has the package": False, "module": "diffusers_modules", "digest": expected, "pinned": expected}
+
+
+def test_the_command_prints_the_two_lines_that_load_what_it_pushed(pushed):
+    assert loading_lines(REPO, revision="v1") in pushed
+    assert loading_lines(REPO, revision="v1").count('revision="v1"') == 3
+
+
+# Staging
+
+
+def test_the_staged_folder_holds_what_is_needed_and_nothing_of_this_machine(hub, pushed, staged, run_folder):
+    files = contents(staged)
+
+    assert files == hub.repositories[f"models/{REPO}"].files()
+    for name in CODE_FILES:
+        assert files[name] == (ROOT / "colorize_pipeline" / name).read_bytes()
+    assert set(files) - set(CODE_FILES) == {
+        "README.md", "model_index.json", "training_config.json", "evaluation.json", "samples/1.png",
+        "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json",
+    }  # fmt: skip
+    for name, content in files.items():
+        if name.endswith((".json", ".md")):
+            assert b"_name_or_path" not in content
+            for place in (run_folder, staged, ROOT, Path.home(), "../", "/data/"):
+                assert f"{place}/".replace("//", "/").encode() not in content.replace(b"://", b""), (name, place)
+
+
+def test_the_card_tells_the_figures_exactly_and_keeps_no_placeholder(staged):
+    card = ModelCard.load(staged / "README.md")
+    told = {(result.dataset_name, result.metric_name): result.metric_value for result in card.data.eval_results}
+    arguments = [result.metric_args for result in card.data.eval_results]
+
+    assert told == {
+        (evaluation["dataset"].split("photos/")[-1], name): value
+        for evaluation in json.loads((staged / "evaluation.json").read_text())
+        for name, value in evaluation["metrics"].items()
+    } == {
+        ("kodak", "PSNR (one sample)"): 21.123456789012345, ("kodak", "dE00 (one sample)"): 11.5,
+        ("kodak", "PSNR (1-step mean)"): 3e-07, ("user/slides", "mean of |dCF|"): 8,
+    }  # fmt: skip
+    assert arguments[0] == {"size": 256, "num_inference_steps": 8, "photos": "kodak"}
+    assert (card.data.license, card.data.library_name, card.data.pipeline_tag) == (
+        "apache-2.0", "diffusers", "image-to-image",
+    )  # fmt: skip
+    assert card.data.metrics == ["PSNR", "dE00", "mean of |dCF|"]
+    assert "| one sample | 21.12 | 11.5 |\n| 1-step mean | 3e-07 |  |" in card.text
+    assert "![Sample](samples/1.png)" in card.text
+    assert loading_lines(REPO) in card.text
+    assert card.text.startswith("# A painter\n\nMade from `{photos}` & patience.") and "## Limits" in card.text
+    assert not re.search(r"<!--|how to load it|none yet", card.text)
+
+
+def test_half_precision_is_staged_without_touching_the_pipeline(run_folder, tmp_path):
+    pipeline = make_pipeline()
+    before = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
+
+    stage_model_repository(
+        pipeline, tmp_path / "half", repo_id=REPO, card_template=run_folder / "card.md", variant="fp16"
+    )
+
+    written = load_file(tmp_path / "half" / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    assert not (tmp_path / "half" / "unet" / "diffusion_pytorch_model.safetensors").exists()
+    for name, value in pipeline.unet.state_dict().items():
+        assert value.dtype == torch.float32 and torch.equal(value, before[name])
+        assert torch.equal(written[name], value.half())
+    assert 'variant="fp16"' in (tmp_path / "half" / "README.md").read_text()
+    loaded = ColorizationPipeline.from_pretrained(tmp_path / "half", variant="fp16", dtype=torch.float16)
+    assert loaded.unet.dtype == torch.float16
+
+
+def break_with_pickle(folder):
+    torch.save({}, folder / "unet" / "diffusion_pytorch_model.bin")
+
+
+def break_class(folder):
+    pipeline = ColorizationPipeline.from_pretrained(folder)
+    DDPMPipeline(unet=pipeline.unet, scheduler=pipeline.scheduler).save_pretrained(folder)
+
+
+def break_channels(folder):
+    create_unet("tiny", luminance_patch=2, with_hints=False).save_pretrained(folder / "unet")
+
+
+def break_weights(folder):
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+
+
+def break_values(folder):
+    pipeline = ColorizationPipeline.from_pretrained(folder)
+    pipeline.unet.conv_in.bias.data[0] = float("nan")
+    pipeline.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (break_with_pickle, "pickled files.*unet/diffusion_pytorch_model.bin"),
+        (break_class, "must hold a 'ColorizationPipeline', but its _class_name is 'DDPMPipeline'"),
+        (break_channels, "it has 6 inputs and 2 outputs"),
+        (break_weights, "no safetensors file"),
+        (break_values, "not finite.*conv_in.bias"),
+        (shutil.rmtree, "no model_index.json"),
+    ],
+)
+def test_what_is_no_safe_colorization_pipeline_is_refused(run_folder, tmp_path, damage, message):
+    folder = shutil.copytree(run_folder / "pipeline", tmp_path / "pipeline")
+    damage(folder)
+
+    with pytest.raises(ValueError, match=message):
+        stage_model_repository(folder, tmp_path / "new", repo_id=REPO, card_template=run_folder / "card.md")
+    if damage is not break_values:  # which only reading the weights can tell
+        with pytest.raises(ValueError, match=message):
+            push_to_hub(folder, REPO)
+
+
+@pytest.mark.parametrize(
+    ("template", "evaluation", "message"),
+    [
+        ("no place for them", None, "must mark a place with <!-- figures -->"),
+        (TEMPLATE + "[More Information Needed]", None, "leaves a placeholder"),
+        (TEMPLATE + "by {{ author }}", None, r"leaves a placeholder in the card: \{\{ author \}\}"),
+        (TEMPLATE, {"dataset": "kodak", "metrics": {"PSNR": 20}}, "must each hold num_images and settings"),
+        (TEMPLATE, {**EVALUATIONS[1], "metrics": {"PSNR": float("inf")}}, "finite numbers.*PSNR is inf"),
+    ],
+)
+def test_a_card_that_would_be_wrong_is_refused_before_anything_is_written(
+    run_folder, tmp_path, template, evaluation, message
+):
+    (tmp_path / "card.md").write_text(template)
+
+    with pytest.raises(ValueError, match=message):
+        stage_model_repository(
+            run_folder / "pipeline",
+            tmp_path / "new",
+            repo_id=REPO,
+            card_template=tmp_path / "card.md",
+            evaluations=[evaluation] if evaluation else [],
+        )
+
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(not (ROOT / "model_card.md").exists(), reason="model_card.md is not in this checkout")
+def test_the_card_of_this_project_renders(run_folder, tmp_path):
+    stage_model_repository(
+        run_folder / "pipeline", tmp_path / "new", repo_id=REPO, card_template=ROOT / "model_card.md",
+        evaluations=EVALUATIONS,
+    )  # fmt: skip
+
+    card = ModelCard.load(tmp_path / "new" / "README.md")
+    assert len(card.data.eval_results) == sum(len(evaluation["metrics"]) for evaluation in EVALUATIONS)
+    assert "21.12" in card.text
+
+
+# Pushing
+
+
+@pytest.mark.parametrize("moment", ["upload", "commit"])
+def test_a_push_killed_at_any_moment_and_repeated_commits_once(hub, staged, tmp_path, moment):
+    repo_id = f"ann/killed-in-{moment}"
+    script = ["-c", push_script(staged, repo_id, tag="v1")]
+    with hub.pause(moment) as pause:
+        process = start(hub, script, tmp_path, token="ann-token")
+        assert pause.reached.wait(timeout=60)
+        process.kill()
+        process.communicate()
+        pause.cut = True
+    repository = hub.repositories[f"models/{repo_id}"]
+    left = (process.returncode, len(repository.commits), len(repository.large_files), len(repository.tags))
+
+    first, second = (json.loads(run(hub, script, tmp_path, token="ann-token")) for _ in range(2))
+
+    assert left == (-signal.SIGKILL, *((1, 0) if moment == "upload" else (2, 2)), 0)
+    assert repository.history() == ["initial commit", "Upload colorization pipeline"]
+    assert first == second == repository.tags["v1"]
+    assert repository.files() == contents(staged)
+
+
+def test_a_private_push_to_a_branch_stays_there_and_stays_private(hub, staged, tmp_path):
+    repo_id = "ann/secret"
+    options = {"private": True, "branch": "next", "commit_message": "Try this"}
+
+    run(hub, ["-c", push_script(staged, repo_id, **options)], tmp_path / "ann", token="ann-token")
+
+    repository = hub.repositories[f"models/{repo_id}"]
+    assert repository.private
+    assert repository.history("main") == ["initial commit"] and not repository.files("main")
+    assert repository.history("next") == ["initial commit", "Try this"]
+    assert repository.files("next") == contents(staged)
+    ask = f"""
+from huggingface_hub import HfApi, errors
+for token in (False, "bob-token", "ann-token"):
+    for name, revision in (("pipeline.py", "next"), ("pipeline.py", "main"), ("pipeline.py", "elsewhere")):
+        try:
+            HfApi(token=token).hf_hub_download("{repo_id}", name, revision=revision)
+            print("found", end=" ")
+        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
+            print(type(error).__name__, end=" ")"""
+    seen = run(hub, ["-c", ask], tmp_path / "others").split()
+    assert seen[:6] == ["RepositoryNotFoundError"] * 6
+    assert seen[6:] == ["found", "RemoteEntryNotFoundError", "RevisionNotFoundError"]
+
+
+def test_a_push_that_would_mislead_is_refused(hub, staged, tmp_path):
+    repo_id = "ann/public"
+    run(hub, ["-c", push_script(staged, repo_id, tag="v1")], tmp_path, token="ann-token")
+    changed = shutil.copytree(staged, tmp_path / "changed")
+    (changed / "evaluation.json").write_text("[]")
+
+    def errors(folder, **options):
+        process = start(hub, ["-c", push_script(folder, repo_id, **options)], tmp_path, token="ann-token")
+        return process.communicate()[1]
+
+    assert "`private` is True, but ann/public exists and is public" in errors(staged, private=True)
+    assert "`tag` 'v1' names commit" in errors(changed, tag="v1")
+
+
+def test_a_commit_by_somebody_else_during_the_upload_is_not_overwritten(hub, staged, tmp_path):
+    repo_id = "ann/busy"
+    theirs = {"README.md": File(b"written meanwhile", large=False)}
+
+    with hub.pause("upload") as pause:
+        process = start(hub, ["-c", push_script(staged, repo_id)], tmp_path, token="ann-token")
+        assert pause.reached.wait(timeout=60)
+        repository = hub.repositories[f"models/{repo_id}"]
+        repository.commit("main", "theirs", theirs)
+    _, errors = process.communicate()
+
+    assert process.returncode != 0 and "412" in errors
+    assert repository.files() == {"README.md": b"written meanwhile"}
+
+
+def test_a_card_on_the_hub_is_replaced_only_when_asked(hub, staged, tmp_path):
+    repo_id = "ann/edited"
+    run(hub, ["-c", push_script(staged, repo_id)], tmp_path, token="ann-token")
+    repository = hub.repositories[f"models/{repo_id}"]
+    repository.commit("main", "edit", {**repository.at().files, "README.md": File(b"# By hand", large=False)})
+
+    run(hub, ["-c", push_script(staged, repo_id)], tmp_path, token="ann-token")
+    kept = repository.files()["README.md"]
+    run(hub, ["-c", push_script(staged, repo_id, overwrite_card=True)], tmp_path, token="ann-token")
+
+    assert kept == b"# By hand"
+    assert repository.files() == contents(staged)
+
+
+# Data sets
+
+
+def photo_crops(pixels, number):
+    return [Image.fromarray(pixels).crop((20 * n, 15 * n, 20 * n + 160, 15 * n + 140)) for n in range(number)]
+
+
+@pytest.fixture(scope="module")
+def photo_folders(tmp_path_factory):
+    """Two folders with 5 + 4 photos that pass the filters, and six files that do not."""
+    from skimage.data import astronaut, camera, chelsea, coffee
+
+    folder = tmp_path_factory.mktemp("folders")
+    (folder / "people" / "more").mkdir(parents=True)
+    (folder / "things").mkdir()
+    photos = photo_crops(astronaut(), 5)
+    for number, photo in enumerate(photos):
+        photo.save(folder / "people" / "more" / f"{number}.png")
+    for name, pixels in (("cat", chelsea()), ("coffee", coffee())):
+        for number, photo in enumerate(photo_crops(pixels, 4)[::2]):
+            photo.save(folder / "things" / f"{name} {number}.jpg", quality=95)
+    photos[0].resize((320, 280)).save(folder / "people" / "again, larger and worse.jpg", quality=60)
+    Image.fromarray(camera()).save(folder / "people" / "gray.png")
+    tinted = np.stack([camera(), camera(), np.maximum(camera(), 3) - 3], axis=-1)
+    Image.fromarray(tinted).save(folder / "people" / "nearly gray.png")
+    photos[1].resize((100, 90)).save(folder / "people" / "small.png")
+    (folder / "things" / "broken.jpg").write_bytes((folder / "things" / "cat 0.jpg").read_bytes()[:700])
+    (folder / "things" / "notes.txt").write_text("no photo")
+    return folder
+
+
+def test_folders_become_a_data_set_that_streams_from_the_hub_into_training(hub, photo_folders, tmp_path):
+    prepare = [ROOT / "train" / "prepare_dataset.py", photo_folders / "people", photo_folders / "things"]
+    prepare += ["--license", "CC0-1.0", "MIT", "--output-dir", tmp_path / "shards", "--push-to-hub", "ann/photos"]
+    script = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "train")!r})
+from diffusers import DDPMScheduler
+from photo_dataset import create_dataloader, load_photos
+from training_config import TrainingConfig
+rows = load_photos("ann/photos", "*.parquet", "train", streaming=True).decode(False)
+config = TrainingConfig(
+    output_dir="unused", dataset="ann/photos", streaming=True, preset="tiny", resolutions=[32], stage_photos=[8],
+    batch_size=8, num_workers=0, shuffle_buffer=4,
+)
+batches = list(create_dataloader(config, DDPMScheduler(), 0, 0, 1))
+print(json.dumps({{
+    "rows": [
+        [row["image"]["path"], hashlib.sha256(row["image"]["bytes"]).hexdigest(), row["source"], row["license"]]
+        for row in rows
+    ],
+    "batches": [list(batch["clean_sample"].shape) for batch in batches],
+    "names": sorted(name for batch in batches for name in batch["name"]),
+}}))"""
+
+    printed = run(hub, [*prepare, "--private"], tmp_path / "ann", token="ann-token")
+    seen = run_script(hub, script, tmp_path / "trainer", token="ann-token")
+
+    assert sorted(printed.splitlines()[0].split(", ")) == [
+        "1 seen before", "1 too small", "2 gray or nearly so", "2 unreadable", "9 kept",
+    ]  # fmt: skip
+    repository = hub.repositories["datasets/ann/photos"]
+    assert repository.private and any(name.endswith(".parquet") for name in repository.files())
+    kept = {path.split("/")[-1] for path, *_ in seen["rows"]}
+    assert len({"0.png", "again, larger and worse.jpg"} & kept) == 1
+    for path, content, source, license in seen["rows"]:
+        file = next(photo_folders.rglob(path.split("/")[-1]))
+        assert content == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert (source, license) == (("people", "CC0-1.0") if "people" in str(file) else ("things", "MIT"))
+    assert len(seen["rows"]) == 9 and {row[2] for row in seen["rows"]} == {"people", "things"}
+    assert seen["batches"] == [[8, 2, 8, 8]]
+    assert set(seen["names"]) <= {row[0] for row in seen["rows"]} and len(seen["names"]) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED / "evaluation").exists(), reason="the evaluation photographs are not in this checkout")
+def test_shared_photographs_pass_the_filters_and_stream_from_the_hub(hub, tmp_path):
+    folders = [SHARED / "evaluation" / name for name in ("kodak", "documerica")]
+    prepare = [ROOT / "train" / "prepare_dataset.py", *folders, "--license", "unrestricted", "public domain"]
+    prepare += ["--output-dir", tmp_path / "shards", "--short-side", "192", "--shard-megabytes", "1"]
+    script = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "train")!r})
+from photo_dataset import load_photos
+rows = list(load_photos("ann/evaluation", "*.parquet", "train", streaming=True))
+print(json.dumps([[row["source"], min(row["image"].size)] for row in rows]))"""
+
+    printed = run(hub, [*prepare, "--push-to-hub", "ann/evaluation"], tmp_path / "ann", token="ann-token")
+    rows = run_script(hub, script, tmp_path / "trainer")
+
+    assert printed.startswith(f"{len(rows)} kept") and len(list((tmp_path / "shards").iterdir())) > 1
+    assert len(rows) > 0.9 * sum(len(list(folder.iterdir())) for folder in folders)
+    assert {source for source, _ in rows} == {"kodak", "documerica"} and {side for _, side in rows} == {192}
