@@ -1,0 +1,42 @@
+"""
+Make a trained pipeline the one that ships with the package, in half precision:
+
+    python train/export_checkpoint.py runs/small/pipeline colorize_pipeline/default_checkpoint
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from colorize_pipeline import ColorizationPipeline
+
+
+def main(arguments: argparse.Namespace) -> None:
+    defaults = {
+        "default_num_inference_steps": arguments.steps,
+        "default_processing_resolution": arguments.processing_resolution,
+        "default_guidance_scale": arguments.guidance_scale,
+    }
+    chosen = {name: value for name, value in defaults.items() if value is not None}
+    pipeline = ColorizationPipeline.from_pretrained(arguments.pipeline, dtype=torch.float16, **chosen)
+    pipeline.save_pretrained(arguments.output)
+    for name in ("model_index.json", "unet/config.json"):  # where diffusers leaves the path it was loaded from
+        file = arguments.output / name
+        values = {key: value for key, value in json.loads(file.read_text()).items() if key != "_name_or_path"}
+        file.write_text(json.dumps(values, indent=2) + "\n")
+    size = sum(file.stat().st_size for file in arguments.output.rglob("*") if file.is_file())
+    print(f"{arguments.output}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pipeline", type=Path, help="folder that training saved")
+    parser.add_argument("output", type=Path, help="where the half-precision copy goes")
+    parser.add_argument("--steps", type=int, help="default number of steps, if another is better")
+    parser.add_argument(
+        "--processing-resolution", type=int, help="default processing resolution, if another is better"
+    )
+    parser.add_argument("--guidance-scale", type=float, help="default guidance scale, if another is better")
+    main(parser.parse_args())
