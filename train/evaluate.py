@@ -132,7 +132,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def load_spread(source: str, number: int | None) -> list[Image.Image]:
     """Load so many photos (`None`: all), evenly spread over the set: files are often sorted by subject."""
-    photos = load_photos(source, "*.parquet", "test", streaming=False).decode(False)
+    photos = load_photos(source, "*.parquet", "test", streaming=False)
     number = len(photos) if number is None else min(number, len(photos))
     rows = (photos[index * len(photos) // number]["image"] for index in range(number))
     return [first_readable(lambda _, row=row: row)[0] for row in rows]

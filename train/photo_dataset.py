@@ -35,7 +35,9 @@ _MEAN_HINTS = 5
 _MAX_UNREADABLE_RUN = 100
 
 
-def load_photos(name: str, files: str, split: str, streaming: bool) -> datasets.Dataset | datasets.IterableDataset:
+def load_photos(
+    name: str, files: str, split: str, streaming: bool, image_column: str = "image"
+) -> datasets.Dataset | datasets.IterableDataset:
     """
     Open a set of photographs through `datasets`, without decoding any.
 
@@ -44,21 +46,28 @@ def load_photos(name: str, files: str, split: str, streaming: bool) -> datasets.
         files (`str`): Pattern of the shards to read, where `name` is a folder that holds such files.
         split (`str`): Split of a data set on the Hub.
         streaming (`bool`): Read in order instead of indexing.
+        image_column (`str`, *optional*, defaults to `"image"`): Column that holds the photos.
 
     Raises:
-        `ValueError`: if `name` starts like a path and is no folder.
+        `ValueError`: if `name` starts like a path and is no folder, or has no such column.
     """
     folder = Path(name)
     if folder.is_dir():
         shards = sorted(str(shard) for shard in folder.glob(files) if shard.suffix == ".parquet")
         if shards:
-            return datasets.load_dataset("parquet", data_files=shards, split="train", streaming=streaming)
-        return datasets.load_dataset(
-            "imagefolder", data_dir=name, split="train", streaming=streaming, drop_labels=True, drop_metadata=True
-        )
-    if name.startswith((".", "/", "~")):
+            photos = datasets.load_dataset("parquet", data_files=shards, split="train", streaming=streaming)
+        else:
+            photos = datasets.load_dataset(
+                "imagefolder", data_dir=name, split="train", streaming=streaming, drop_labels=True, drop_metadata=True
+            )
+    elif name.startswith((".", "/", "~")):
         raise ValueError(f"`dataset` names a folder that does not exist: {name}.")
-    return datasets.load_dataset(name, split=split, streaming=streaming)
+    else:
+        photos = datasets.load_dataset(name, split=split, streaming=streaming)
+    if image_column not in photos.column_names:
+        raise ValueError(f"`image_column` {image_column!r} is none of the columns of {name}: {photos.column_names}.")
+    # A file that cannot be decoded would end the iteration: decoding waits for `first_readable`.
+    return photos.cast_column(image_column, datasets.Image(decode=False))
 
 
 class SampleMaker:
@@ -162,7 +171,7 @@ class PhotoDataset(Dataset):
     """
 
     def __init__(self, photos: datasets.Dataset, config: TrainingConfig, make_sample: SampleMaker):
-        self.photos = photos.cast_column(config.image_column, datasets.Image(decode=False))
+        self.photos = photos
         self.config = config
         self.make_sample = make_sample
         self.weights = torch.ones(len(photos))
@@ -218,9 +227,7 @@ class PhotoStream(IterableDataset):
         make_sample: SampleMaker,
         batches: "PositionBatches",
     ):
-        self.photos = photos.cast_column(config.image_column, datasets.Image(decode=False)).shuffle(
-            seed=config.seed, buffer_size=config.shuffle_buffer
-        )
+        self.photos = photos.shuffle(seed=config.seed, buffer_size=config.shuffle_buffer)
         self.config = config
         self.make_sample = make_sample
         self.batches = batches
@@ -287,7 +294,9 @@ def create_dataloader(
         `DataLoader` over dictionaries of [`SampleMaker`] with a batch dimension, and lists `name` (of the photo) and
         `unreadable` (how many files were passed over for it).
     """
-    photos = load_photos(config.dataset, config.dataset_files, config.dataset_split, config.streaming)
+    photos = load_photos(
+        config.dataset, config.dataset_files, config.dataset_split, config.streaming, config.image_column
+    )
     make_sample = SampleMaker(config, noise_scheduler)
     batches = PositionBatches(start, config, process_index, num_processes)
     workers = {"num_workers": config.num_workers, "persistent_workers": False, "pin_memory": torch.cuda.is_available()}

@@ -24,9 +24,8 @@ class Validation:
     """
 
     def __init__(self, config: TrainingConfig):
-        photos = load_photos(
-            config.validation_dataset or config.dataset, config.validation_files, config.dataset_split, streaming=True
-        ).decode(False)
+        name, files = config.validation_dataset or config.dataset, config.validation_files
+        photos = load_photos(name, files, config.dataset_split, streaming=True, image_column=config.image_column)
         rows = (row[config.image_column] for row in photos)
         self.photos = [first_readable(lambda _: next(rows))[0] for _ in range(config.num_validation_images)]
         self.folder = Path(config.output_dir) / "validation"
