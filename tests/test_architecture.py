@@ -7,7 +7,7 @@ import pytest
 
 
 ROOT = Path(__file__).parents[1]
-MAX_LINES = 350
+MAX_LINES = 355
 
 # What each room of the package may import of the others.
 ALLOWED = {
