@@ -29,6 +29,7 @@ def main(photos: str, folder: Path) -> None:
     random.seed(0)
     unreadable = during_write = 0
     for kill in range(KILLS):
+        expected = any(folder.glob("checkpoint-*"))
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
         ) as run:
@@ -39,13 +40,12 @@ def main(photos: str, folder: Path) -> None:
                     break
             else:
                 sys.exit("the run ended by itself")
-            if kill and not resumed:
-                unreadable += 1
+            unreadable += expected and not resumed
             time.sleep(random.uniform(0, 3))
             run.kill()
         writing = any(folder.glob(".unfinished-*"))
         during_write += writing
-        newest = max(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*"))
+        newest = max((int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*")), default=0)
         print(f"kill {kill + 1}: newest checkpoint-{newest}, killed while writing: {writing}")
     print(f"{KILLS} kills, {during_write} of them while a checkpoint was written, {unreadable} unreadable newest ones")
 
