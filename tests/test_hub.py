@@ -21,7 +21,7 @@ from loopback_hub import File, LoopbackHub
 from PIL import Image
 from safetensors.torch import load_file
 
-from colorize_pipeline import ColorizationPipeline, create_unet
+from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline, create_unet
 from colorize_pipeline.hub import CODE_FILES, loading_lines, push_to_hub, stage_model_repository
 
 
@@ -530,7 +530,7 @@ sys.path.insert(0, {str(ROOT / "train")!r})
 from diffusers import DDPMScheduler
 from photo_dataset import create_dataloader, load_photos
 from training_config import TrainingConfig
-rows = load_photos("ann/photos", "*.parquet", "train", streaming=True).decode(False)
+rows = load_photos("ann/photos", "*.parquet", "train", streaming=True)
 config = TrainingConfig(
     output_dir="unused", dataset="ann/photos", streaming=True, preset="tiny", resolutions=[32], stage_photos=[8],
     batch_size=8, num_workers=0, shuffle_buffer=4,
@@ -566,20 +566,51 @@ print(json.dumps({{
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "evaluation").exists(), reason="the evaluation photographs are not in this checkout")
-def test_shared_photographs_pass_the_filters_and_stream_from_the_hub(hub, tmp_path):
+def test_a_data_set_streams_from_the_hub_into_a_training_that_pushes_what_it_learned(hub, tmp_path):
     folders = [SHARED / "evaluation" / name for name in ("kodak", "documerica")]
     prepare = [ROOT / "train" / "prepare_dataset.py", *folders, "--license", "unrestricted", "public domain"]
     prepare += ["--output-dir", tmp_path / "shards", "--short-side", "192", "--shard-megabytes", "1"]
-    script = f"""
-import sys
-sys.path.insert(0, {str(ROOT / "train")!r})
-from photo_dataset import load_photos
-rows = list(load_photos("ann/evaluation", "*.parquet", "train", streaming=True))
-print(json.dumps([[row["source"], min(row["image"].size)] for row in rows]))"""
+    train = [ROOT / "train" / "train.py", "--config", ROOT / "train" / "configs" / "smoke.json"]
+    train += ["--dataset", "ann/evaluation", "--streaming", "true", "--output_dir", tmp_path / "run"]
+    train += ["--push_to_hub", "true", "--hub_model_id", "ann/learned"]
+    load = """
+from colorize_pipeline import ColorizationPipeline
+print(json.dumps(digest(ColorizationPipeline.from_pretrained({!r}))))"""
 
     printed = run(hub, [*prepare, "--push-to-hub", "ann/evaluation"], tmp_path / "ann", token="ann-token")
-    rows = run_script(hub, script, tmp_path / "trainer")
+    output = run(hub, train, tmp_path / "trainer", token="ann-token")
+    before, after = (
+        run_script(hub, load.format(name), tmp_path / f"visitor-{number}")
+        for number, name in enumerate((str(tmp_path / "run" / "pipeline"), "ann/learned"))
+    )
 
-    assert printed.startswith(f"{len(rows)} kept") and len(list((tmp_path / "shards").iterdir())) > 1
-    assert len(rows) > 0.9 * sum(len(list(folder.iterdir())) for folder in folders)
-    assert {source for source, _ in rows} == {"kodak", "documerica"} and {side for _, side in rows} == {192}
+    kept = int(printed.split()[0])
+    assert kept > 0.9 * sum(len(list(folder.iterdir())) for folder in folders)
+    assert len(list((tmp_path / "shards").iterdir())) > 1
+    assert 'from_pretrained("ann/learned")' in output
+    assert before == after
+    repository = hub.repositories["models/ann/learned"]
+    assert len(repository.commits) == 2 and str(tmp_path) not in repository.files()["training_config.json"].decode()
+
+
+@pytest.mark.slow
+def test_the_push_of_the_default_checkpoint_survives_kills(hub, tmp_path):
+    staged, repo_id = tmp_path / "staged", "ann/default"
+    stage_model_repository(
+        DEFAULT_CHECKPOINT, staged, repo_id=repo_id, card_template=ROOT / "model_card.md", evaluations=EVALUATIONS
+    )
+    script = ["-c", push_script(staged, repo_id)]
+
+    for moment in ("upload", "commit"):
+        with hub.pause(moment) as pause:
+            process = start(hub, script, tmp_path / "home", token="ann-token")
+            assert pause.reached.wait(timeout=120)
+            process.kill()
+            process.communicate()
+            pause.cut = True
+    first, second = (json.loads(run(hub, script, tmp_path / "home", token="ann-token")) for _ in range(2))
+
+    repository = hub.repositories[f"models/{repo_id}"]
+    assert repository.history() == ["initial commit", "Upload colorization pipeline"]
+    assert first == second
+    assert repository.files() == contents(staged)
