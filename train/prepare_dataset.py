@@ -2,7 +2,8 @@
 Turn folders of photos into parquet shards to train on, and push them to the Hub if asked:
 
     python train/prepare_dataset.py ~/photos/garden ~/photos/town --license CC0-1.0 --output-dir data/mine
-    python train/train.py --config train/configs/small.json --dataset data/mine --output_dir runs/mine
+    python train/train.py --config train/configs/small.json --dataset data/mine \\
+        --dataset_files 'train-*.parquet' --output_dir runs/mine
 
 The shards hold the columns image, source (the name of the folder) and license. Left out are photos that are too small,
 gray or nearly so, seen before, or unreadable; how many of each is printed.
