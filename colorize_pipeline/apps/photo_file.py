@@ -1,5 +1,6 @@
 """Photo files: read any, keep what they say about themselves, write safely."""
 
+import importlib
 import io
 import os
 import stat
@@ -139,7 +140,7 @@ def _png_depth(path: Path) -> int:
 
 def _import_archive(name: str):
     try:
-        return __import__(name)
+        return importlib.import_module(name)
     except ImportError as error:
         raise ValueError(_ARCHIVE_HINT) from error
 
