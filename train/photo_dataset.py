@@ -21,11 +21,9 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from training_config import TrainingConfig
 
+from colorize_pipeline.apps.photo_file import PHOTO_ERRORS
 from colorize_pipeline.color import LUMA_WEIGHTS, rgb_to_chroma
 
-
-# What Pillow raises for files it cannot read (UnidentifiedImageError is an OSError).
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError)
 
 # Hints are square patches of 1 to 3 chroma samples a side; their number is geometric with this mean.
 _MAX_HINT_SIDE = 3
@@ -324,7 +322,7 @@ def first_readable(row_ahead: Callable[[int], dict]) -> tuple[Image.Image, dict]
                     "name": row["path"] or "unnamed",
                     "unreadable": unreadable,
                 }
-        except UNREADABLE as error:
+        except PHOTO_ERRORS as error:
             warnings.warn(f"photo {row['path']} is passed over, it cannot be read: {error}", stacklevel=2)
     raise ValueError(f"{_MAX_UNREADABLE_RUN} photos in a row cannot be read; the last is {row['path']}.")
 

@@ -20,9 +20,9 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
-from photo_dataset import UNREADABLE
 from PIL import Image, ImageOps
 
+from colorize_pipeline.apps.photo_file import PHOTO_ERRORS
 from colorize_pipeline.color import colorfulness
 
 
@@ -91,7 +91,7 @@ def kept_rows(arguments: argparse.Namespace, counts: Counter) -> Iterator[dict]:
         try:
             with Image.open(file) as opened:
                 photo = ImageOps.exif_transpose(opened).convert("RGB")
-        except UNREADABLE:
+        except PHOTO_ERRORS:
             counts["unreadable"] += 1
             continue
         small = photo.copy()
