@@ -462,26 +462,3 @@ def test_what_cannot_be_bounded_is_refused():
     refused("prediction_type")
     pipeline.scheduler = FlowMatchEulerDiscreteScheduler()
     refused("alphas_cumprod")
-
-
-def test_two_noises_one_for_the_sample_and_one_for_the_loss_teach_nothing():
-    # The least-squares fit is the best that training can reach; x_t, its powers and a constant are what it may use.
-    number, deviation = 50_000, 0.5
-    scheduler = make_scheduler("squaredcos_cap_v2", False, 300)
-    clean, noise, other_noise = torch.randn(3, number, 1, generator=seeded(0), dtype=torch.float64)
-    uniform_noise = torch.rand(number, 1, generator=seeded(1), dtype=torch.float64)
-
-    for t in (30, 150, 270):
-        alpha_cumprod = scheduler.alphas_cumprod[t]
-        noisy = scheduler.add_noise(deviation * clean, noise, torch.tensor([t]))
-        features = torch.cat((torch.ones_like(noisy), noisy, noisy**2, noisy**3), dim=1)
-
-        def learn(target, features=features):
-            return features @ torch.linalg.lstsq(features, target).solution
-
-        right = learn(noise)
-        known = (1 - alpha_cumprod) / (alpha_cumprod * deviation**2 + 1 - alpha_cumprod)
-        assert right.var().item() == pytest.approx(known.item(), abs=0.02)  # what x_t tells of its own noise
-        for target, mean in ((other_noise, 0.0), (uniform_noise, 0.5)):
-            wrong = learn(target)
-            assert (wrong - mean).square().mean() < 20 / number  # four coefficients, each known to 1 / number

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler
+from old_photos import degrade
+from paired_photos import find_pairs, read_pair
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from training_config import TrainingConfig
@@ -40,20 +42,24 @@ def load_photos(
     Open a set of photographs through `datasets`, without decoding any.
 
     Args:
-        name (`str`): A folder of parquet shards, a folder (tree) of photos, or the name of a data set on the Hub.
+        name (`str`): A folder of parquet shards, of pairs (see `paired_photos.py`), a folder (tree) of photos, or the
+            name of a data set on the Hub.
         files (`str`): Pattern of the shards to read, where `name` is a folder that holds such files.
         split (`str`): Split of a data set on the Hub.
         streaming (`bool`): Read in order instead of indexing.
         image_column (`str`, *optional*, defaults to `"image"`): Column that holds the photos.
 
     Raises:
-        `ValueError`: if `name` starts like a path and is no folder, or has no such column.
+        `ValueError`: if `name` starts like a path and is no folder, or has no such column; or pairs that do not fit.
     """
     folder = Path(name)
     if folder.is_dir():
         shards = sorted(str(shard) for shard in folder.glob(files) if shard.suffix == ".parquet")
         if shards:
             photos = datasets.load_dataset("parquet", data_files=shards, split="train", streaming=streaming)
+        elif (pairs := find_pairs(folder)) is not None:
+            photos = datasets.Dataset.from_dict({image_column: pairs})
+            return photos.to_iterable_dataset() if streaming else photos
         else:
             photos = datasets.load_dataset(
                 "imagefolder", data_dir=name, split="train", streaming=streaming, drop_labels=True, drop_metadata=True
@@ -81,11 +87,13 @@ class SampleMaker:
         self.config = config
         self.num_train_timesteps = noise_scheduler.config.num_train_timesteps
 
-    def __call__(self, photo: Image.Image, position: int) -> dict[str, torch.Tensor]:
+    def __call__(self, photo: Image.Image, position: int, gray: Image.Image | None = None) -> dict[str, torch.Tensor]:
         """
         Args:
             photo (`PIL.Image.Image`): In mode RGB.
             position (`int`): The sample's place in the run, from 0.
+            gray (`PIL.Image.Image`, *optional*): In mode L and of the same size: what the network sees of the photo.
+                By default that is made of its colors.
 
         Returns:
             `dict` with, at resolution R and patch k:
@@ -95,23 +103,29 @@ class SampleMaker:
         """
         config = self.config
         generator = torch.Generator().manual_seed(_seed_of(config.seed, position))
-        uniform = torch.rand(8, generator=generator).tolist()
+        uniform = torch.rand(9, generator=generator).tolist()
         resolution = config.resolution_at(position)
 
         side = min(photo.size) * (config.min_crop + (1 - config.min_crop) * uniform[0])
         left, top = ((length - side) * share for length, share in zip(photo.size, uniform[1:3], strict=True))
-        photo = photo.resize(
-            (resolution, resolution), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
-        )
-        rgb = torch.from_numpy(np.array(photo)).permute(2, 0, 1).float() / 255  # (3, R, R)
+        crops = [
+            image.resize((resolution, resolution), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+            for image in ([photo] if gray is None else [photo, gray])
+        ]
+        planes = torch.from_numpy(np.dstack(crops)).permute(2, 0, 1).float() / 255  # (3 or 4, R, R)
         if uniform[3] < 0.5:
-            rgb = rgb.flip(-1)
+            planes = planes.flip(-1)
+        rgb = planes[:3]
 
         luma_weights = torch.tensor(LUMA_WEIGHTS)
         if uniform[4] < config.gray_mixing_probability:
             luma_weights = -torch.rand(3, generator=generator).log()  # uniform over all mixes of the three channels
             luma_weights = luma_weights / luma_weights.sum()
-        luminance = 2 * (luma_weights @ rgb.flatten(start_dim=1)).view(1, resolution, resolution) - 1  # (1, R, R)
+        mixed = (luma_weights @ rgb.flatten(start_dim=1)).view(1, resolution, resolution)
+        seen = mixed if gray is None else planes[3:]  # (1, R, R)
+        if uniform[8] < config.degradation_probability:
+            seen = degrade(seen, generator)
+        luminance = 2 * seen - 1
 
         if config.target == "rgb":
             clean_sample = F.avg_pool2d(2 * rgb - 1, config.luminance_patch)  # (3, R/k, R/k)
@@ -187,8 +201,10 @@ class PhotoDataset(Dataset):
     def __getitem__(self, position: int) -> dict:
         number = len(self.photos)
         index = int(self._order_of_epoch(position // number)[position % number])
-        photo, found = first_readable(lambda ahead: self.photos[(index + ahead) % number][self.config.image_column])
-        return {**self.make_sample(photo, position), **found}
+        photo, gray, found = first_readable(
+            lambda ahead: self.photos[(index + ahead) % number][self.config.image_column]
+        )
+        return {**self.make_sample(photo, position, gray), **found}
 
     def _order_of_epoch(self, epoch: int) -> torch.Tensor:
         """Draw which photos an epoch of `len(photos)` samples holds: each as often as its weight says, to within 1."""
@@ -242,10 +258,10 @@ class PhotoStream(IterableDataset):
             for _ in range(position - next_position):
                 row_ahead(0)
                 read_ahead.popleft()
-            photo, found = first_readable(row_ahead)
+            photo, gray, found = first_readable(row_ahead)
             read_ahead.popleft()
             next_position = position + 1
-            yield {**self.make_sample(photo, position), **found}
+            yield {**self.make_sample(photo, position, gray), **found}
 
     def _rows(self) -> Iterator[dict]:
         epoch = 0
@@ -304,24 +320,27 @@ def create_dataloader(
     return DataLoader(PhotoDataset(photos, config, make_sample), batch_sampler=batches, **workers)
 
 
-def first_readable(row_ahead: Callable[[int], dict]) -> tuple[Image.Image, dict]:
+def first_readable(row_ahead: Callable[[int], dict]) -> tuple[Image.Image, Image.Image | None, dict]:
     """
     Decode the photo whose turn it is, or the first readable one after it.
 
     Args:
-        row_ahead (callable): `row_ahead(n)` gives the undecoded image, `{"bytes", "path"}`, n places further on.
+        row_ahead (callable): `row_ahead(n)` gives the undecoded image, `{"bytes", "path"}`, n places further on; or a
+            pair, as `find_pairs` lists it.
 
     Returns:
-        `tuple`: the photo in mode RGB, and `{"name": ..., "unreadable": number of files passed over}`.
+        `tuple`: the photo in mode RGB, its own gray in mode L if it is one of a pair with such a file, otherwise
+        `None`, and `{"name": ..., "unreadable": number of files passed over}`.
     """
     for unreadable in range(_MAX_UNREADABLE_RUN):
         row = row_ahead(unreadable)
         try:
-            with Image.open(io.BytesIO(row["bytes"]) if row["bytes"] else row["path"]) as photo:
-                return ImageOps.exif_transpose(photo).convert("RGB"), {
-                    "name": row["path"] or "unnamed",
-                    "unreadable": unreadable,
-                }
+            if "bytes" in row:
+                with Image.open(io.BytesIO(row["bytes"]) if row["bytes"] else row["path"]) as file:
+                    photo, gray = ImageOps.exif_transpose(file).convert("RGB"), None
+            else:
+                photo, gray = read_pair(row)
+            return photo, gray, {"name": row["path"] or "unnamed", "unreadable": unreadable}
         except PHOTO_ERRORS as error:
             warnings.warn(f"photo {row['path']} is passed over, it cannot be read: {error}", stacklevel=2)
     raise ValueError(f"{_MAX_UNREADABLE_RUN} photos in a row cannot be read; the last is {row['path']}.")

@@ -142,12 +142,18 @@ def main(config: TrainingConfig) -> None:
 
 
 def create_noise_scheduler(config: TrainingConfig) -> DDPMScheduler:
-    """Build the schedule, with the clip range that no clean sample exceeds."""
+    """
+    Build the schedule, with the clip range that no clean sample exceeds.
+
+    Over all T timesteps its `step` is algorithm 2 of Ho et al. 2020 but for the clip, which the paper's algorithm has
+    not: where a prediction stands for an x_0 out of that range, the step goes to the nearest x_0 inside.
+    """
     return DDPMScheduler(
         num_train_timesteps=config.num_train_timesteps,
         beta_schedule=config.beta_schedule,
         prediction_type=config.prediction_type,
         rescale_betas_zero_snr=config.rescale_betas_zero_snr,
+        variance_type=config.variance_type,
         timestep_spacing="trailing",  # the first sampling step starts at t = T, where training saw pure noise
         clip_sample_range=1.0 if config.target == "rgb" else 0.5 / config.chroma_scale,
     )

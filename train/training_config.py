@@ -24,7 +24,9 @@ class TrainingConfig:
     output_dir: str = field(metadata={"help": "Checkpoints, validation sheets, logs and the final pipeline go here."})
 
     # Photos.
-    dataset: str = field(default="", metadata={"help": "Folder of parquet shards or of photos, or a Hub data set."})
+    dataset: str = field(
+        default="", metadata={"help": "Folder of parquet shards, photos or color/gray pairs, or a Hub data set."}
+    )
     dataset_files: str = "*.parquet"  # which shards, where `dataset` is a folder that holds parquet
     dataset_split: str = "train"  # of a Hub data set
     streaming: bool = False  # read in order with a shuffle buffer, for sets that do not fit on the disk
@@ -44,6 +46,7 @@ class TrainingConfig:
     min_crop: float = 0.6  # smallest square crop, as a share of the photo's short side
     hint_probability: float = 0.33  # share of samples that carry color hints
     gray_mixing_probability: float = 0.5  # share of samples whose gray is not BT.601: old film does not see red
+    degradation_probability: float = 0.3  # share of samples whose gray is blurred, faded, grained and compressed
     condition_dropout: float = 0.1  # share of samples without any condition, which guidance needs
 
     # Network and diffusion.
@@ -52,6 +55,7 @@ class TrainingConfig:
     beta_schedule: str = "squaredcos_cap_v2"
     prediction_type: str = "v_prediction"  # plain MSE on v; epsilon is undefined at zero terminal SNR
     rescale_betas_zero_snr: bool = True  # without it the first step leaks the mean color and samples turn brown
+    variance_type: str = "fixed_small"  # of each sampling step: that of the posterior; "fixed_large": beta_t
     timestep_power: float = 1.0  # t = T u^(1/power): 1 is uniform, 2 draws the noisy end, where color is chosen, more
 
     # Optimization.
@@ -97,6 +101,10 @@ class TrainingConfig:
             raise ValueError(
                 "`prediction_type` 'epsilon' tells nothing about the photo where the input is pure noise: set"
                 " `rescale_betas_zero_snr` to false, or predict v."
+            )
+        if self.variance_type not in ("fixed_small", "fixed_large"):
+            raise ValueError(
+                f"`variance_type` must be 'fixed_small' or 'fixed_large', but got {self.variance_type!r}."
             )
         if self.mixed_precision not in ("no", "bf16", "fp16"):
             raise ValueError(f"`mixed_precision` must be 'no', 'bf16' or 'fp16', but got {self.mixed_precision!r}.")
