@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from skimage.color import deltaE_ciede2000, rgb2lab
+from skimage.metrics import structural_similarity
 
 from .color import colorfulness
 
@@ -17,12 +18,14 @@ class ColorScores:
     Args:
         delta_e (`float`): Mean CIEDE2000 over the pixels; 0 is equal, 2.3 about the least that is noticed.
         psnr (`float`): Peak signal-to-noise ratio of RGB, in dB; infinite for equal photos.
+        ssim (`float`): Mean structural similarity of the three channels, at most 1. Equal gray alone makes it high.
         colorfulness (`float`): Of the colorized photo (Hasler and Suesstrunk).
         true_colorfulness (`float`): Of the true photo.
     """
 
     delta_e: float
     psnr: float
+    ssim: float
     colorfulness: float
     true_colorfulness: float
 
@@ -35,21 +38,59 @@ def score_colors(colorized: np.ndarray, truth: np.ndarray) -> ColorScores:
         colorized (`np.ndarray` of shape `(height, width, 3)`, `uint8`): sRGB codes.
         truth (`np.ndarray` of the same shape and type): sRGB codes.
 
-    Source: CIEDE2000 and Lab (D65, 2 degrees) as in scikit-image.
+    Source: CIEDE2000 and Lab (D65, 2 degrees) as in scikit-image; SSIM with the Gaussian window of Wang et al. 2004.
     """
-    difference = deltaE_ciede2000(rgb2lab(truth), rgb2lab(colorized))
     return ColorScores(
-        delta_e=float(difference.mean()),
+        delta_e=mean_delta_e(colorized, truth),
         psnr=psnr(colorized, truth),
+        ssim=float(
+            structural_similarity(
+                colorized, truth, gaussian_weights=True, use_sample_covariance=False, channel_axis=-1, data_range=255
+            )
+        ),
         colorfulness=_colorfulness(colorized),
         true_colorfulness=_colorfulness(truth),
     )
+
+
+def mean_delta_e(image: np.ndarray, other: np.ndarray) -> float:
+    """Give the CIEDE2000 difference of 8-bit sRGB images of equal shape, averaged over the pixels."""
+    return float(deltaE_ciede2000(rgb2lab(other), rgb2lab(image)).mean())
 
 
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:
     """Give the peak signal-to-noise ratio in dB of 8-bit images of equal shape."""
     squared_error = np.mean((image.astype(np.float64) - truth.astype(np.float64)) ** 2)
     return float(10 * np.log10(255**2 / squared_error)) if squared_error else float("inf")
+
+
+def frechet_distance(features: torch.Tensor, other: torch.Tensor) -> float:
+    """
+    Give the squared Fréchet distance of two sets of features, each taken for a Gaussian.
+
+    It is the FID where the features are those of the InceptionV3 of 2015.
+
+    Args:
+        features (`torch.Tensor` of shape `(n, D)`): At least 2 rows. The distance is biased upwards, the more so the
+            fewer rows: compare only values of equal numbers.
+        other (`torch.Tensor` of shape `(m, D)`): Likewise.
+
+    Source: Heusel et al. 2017, |mu - mu'|^2 + tr(S + S' - 2 (S S')^(1/2)). With S = A^T A and S' = B^T B the last
+    trace is the sum of the singular values of A B^T, which needs no root of a singular matrix.
+    """
+    shapes = tuple(features.shape), tuple(other.shape)
+    if any(len(shape) != 2 or shape[0] < 2 for shape in shapes) or shapes[0][1] != shapes[1][1]:
+        raise ValueError(f"`features` and `other` must be at least 2 rows of equal length, but got {shapes}.")
+    (mean, root), (other_mean, other_root) = _gaussian_of(features), _gaussian_of(other)
+    traces = root.square().sum() + other_root.square().sum() - 2 * torch.linalg.svdvals(root @ other_root.T).sum()
+    return max(0.0, ((mean - other_mean).square().sum() + traces).item())
+
+
+def _gaussian_of(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the mean `(D,)` and a matrix A with at most D rows such that A^T A is the covariance."""
+    mean = features.double().mean(dim=0)
+    deviations = (features.double() - mean) / (len(features) - 1) ** 0.5
+    return mean, torch.linalg.qr(deviations, mode="r").R
 
 
 def _colorfulness(rgb: np.ndarray) -> float:

@@ -3,10 +3,11 @@ Score a checkpoint on color photographs:
 
     python train/evaluate.py --checkpoint runs/small/pipeline --photos ../shared/evaluation/kodak --output runs/kodak
 
-writes `results.json`, `results.md` and `sheet.jpg`. Each photo is shrunk to a short side of `--size` and cropped to
-its central square, its gray is colorized, and the result is compared with the true colors. Beside the checkpoint stand
-three rows that need no model: the gray photo, one mean color per photo told by an oracle, and the true chroma at the
-resolution the checkpoint paints at, which is the best any such model could do.
+writes `results.json`, `results.md` and `sheet.jpg`; of several sets, also those of each in a folder of its name. Each
+photo is shrunk to a short side of `--size` and cropped to its central square, its gray is colorized, and the result is
+compared with the true colors. Beside the checkpoint stand rows that need no model: the gray photo, one mean color per
+photo told by an oracle, the true chroma at the resolution the checkpoint paints at, which is the best any such model
+could do, and the true colors themselves.
 
     python train/evaluate.py --photos ../shared/historical --output runs/historical --sheet-only
 
@@ -15,169 +16,197 @@ only paints 24 photos, whole, on a sheet: for gray photographs, whose true color
 
 import argparse
 import json
-import time
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from contact_sheet import contact_sheet
-from photo_dataset import first_readable, load_photos
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+from feature_network import disjoint_distance, extract_features, load_feature_network, paired_distance
+from painted_photos import FLOOR, GRAY, MEAN, ORACLE, SAMPLE, TRUTH, PaintedPhoto, Painter, generator_of, load_spread
 from PIL import Image, ImageOps
 from tqdm import tqdm
+from two_sample_test import two_sample_accuracy
 
 from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline
-from colorize_pipeline.color import join, resize_matrix, rgb_to_chroma
-from colorize_pipeline.metrics import score_colors
+from colorize_pipeline.likelihood import bits_per_dimension
+from colorize_pipeline.metrics import ColorScores
 
 
 SHEET_PHOTOS = 24
 SHEET_SAMPLES = 3
 
-# The first rows of the table need no model.
-BASELINES = 3
+# Timesteps drawn per photo for the bound; all of them would take two passes of the network each.
+_BOUND_TIMESTEPS = 32
+
+_SCHEDULERS = {
+    "ddpm": DDPMScheduler,
+    "ddim": DDIMScheduler,
+    "dpm++": DPMSolverMultistepScheduler,
+    "unipc": UniPCMultistepScheduler,
+}
 
 
 def main(arguments: argparse.Namespace) -> None:
-    # 1. The checkpoint, the photos, and two ways to paint one
+    # 1. The checkpoint
     pipeline = ColorizationPipeline.from_pretrained(arguments.checkpoint, dtype=getattr(torch, arguments.dtype))
+    if arguments.scheduler:
+        pipeline.scheduler = _SCHEDULERS[arguments.scheduler].from_config(pipeline.scheduler.config)
     pipeline.to(arguments.device).set_progress_bar_config(disable=True)
-    num_inference_steps = arguments.steps or pipeline.config.default_num_inference_steps
-    resolution = arguments.processing_resolution or pipeline.config.default_processing_resolution
+    painter = Painter(
+        pipeline, arguments.samples, arguments.steps, arguments.processing_resolution, arguments.guidance_scale
+    )
+    network = load_feature_network(arguments.features) if arguments.features else None
     output = Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)
-    titles = ["gray", "mean (1 step)", *(f"seed {seed}" for seed in range(SHEET_SAMPLES))]
-
-    def paint_mean(gray: Image.Image) -> Image.Image:
-        return pipeline(
-            gray, num_inference_steps=1, processing_resolution=resolution, generator=generator_of(0)
-        ).images[0]
-
-    def paint_samples(gray: Image.Image, number: int) -> list[Image.Image]:
-        return pipeline(
-            gray,
-            num_inference_steps=num_inference_steps,
-            num_images_per_input=number,
-            processing_resolution=resolution,
-            guidance_scale=arguments.guidance_scale,
-            generator=[generator_of(seed) for seed in range(number)],
-        ).images
-
     if arguments.sheet_only:
-        photos = load_spread(arguments.photos, arguments.max_photos or SHEET_PHOTOS)
+        photos = [photo for source in arguments.photos for photo in load_spread(source, arguments.max_photos or 24)]
         grays = [photo.convert("L") for photo in photos]
-        rows = [[gray, paint_mean(gray), *paint_samples(gray, SHEET_SAMPLES)] for gray in tqdm(grays, unit="photo")]
+        rows = [
+            [gray, painter.mean(gray, 0), *painter.samples(gray, SHEET_SAMPLES, 0)]
+            for gray in tqdm(grays, unit="photo")
+        ]
+        titles = ["gray", "mean (1 step)", *(f"seed {seed}" for seed in range(SHEET_SAMPLES))]
         contact_sheet(rows, titles, arguments.cell, blocks=2).save(output / "sheet.jpg", quality=90)
         return
-    photos = [
-        ImageOps.fit(photo, (arguments.size, arguments.size), Image.Resampling.LANCZOS)
-        for photo in load_spread(arguments.photos, arguments.max_photos)
-    ]
-    best_name = f"best of {arguments.samples}"
 
     # 2. Paint every photo in every way, and score it
-    scores, sheet_rows, seconds = {}, [], 0.0
-    for number, truth in enumerate(tqdm(photos, unit="photo")):
-        gray = truth.convert("L")
-        luma, chroma = torch.from_numpy(np.array(gray)), true_chroma(truth)
-        floor_size = max(1, round(resolution / pipeline.config.luminance_patch))
-        mean = paint_mean(gray)
-        clock = time.perf_counter()
-        samples = paint_samples(gray, arguments.samples)
-        seconds += time.perf_counter() - clock
+    squares = [
+        (Path(source).name, ImageOps.fit(photo, (arguments.size, arguments.size), Image.Resampling.LANCZOS))
+        for source in arguments.photos
+        for photo in load_spread(source, arguments.max_photos)
+    ]
+    photos = [
+        painter.paint(dataset, truth, number) for number, (dataset, truth) in enumerate(tqdm(squares, unit="photo"))
+    ]
 
-        painted = {
-            "gray input": [gray.convert("RGB")],
-            "one oracle mean color": [Image.fromarray(join(luma, chroma.mean(dim=(1, 2), keepdim=True)).numpy())],
-            "chroma-resolution floor": [Image.fromarray(join(luma, shrink(chroma, floor_size)).numpy())],
-            "1-step mean": [mean],
-            "one sample": samples,
-        }
-        for name, images in painted.items():
-            scored = [score_colors(np.asarray(image), np.asarray(truth)) for image in images]
-            scores.setdefault(name, []).append(average([asdict(score) for score in scored]))
-            if name == "one sample":
-                best = min(scored, key=lambda score: score.delta_e)
-                scores.setdefault(best_name, []).append(asdict(best))
-        if number < SHEET_PHOTOS:
-            sheet_rows.append([gray, mean, *samples[:SHEET_SAMPLES], truth])
+    # 3. Write what came out, of each set and of all together
+    names = list(dict.fromkeys(photo.dataset for photo in photos))
+    for name in names if len(names) > 1 else []:
+        write_results(
+            [photo for photo in photos if photo.dataset == name], name, output / name, painter, network, arguments
+        )
+    write_results(photos, " + ".join(names), output, painter, network, arguments)
 
-    # 3. Write what came out
-    contact_sheet(sheet_rows, [*titles, "truth"], arguments.cell, blocks=2).save(output / "sheet.jpg", quality=90)
-    rows = {name: summary(values) for name, values in scores.items()}
+
+def write_results(
+    photos: list[PaintedPhoto],
+    name: str,
+    output: Path,
+    painter: Painter,
+    network: Callable | None,
+    arguments: argparse.Namespace,
+) -> None:
+    """Write `results.json`, `results.md` and `sheet.jpg` of one set of photos."""
+    output.mkdir(parents=True, exist_ok=True)
+    rows = {row: color_columns([photo.scores[row] for photo in photos]) for row in photos[0].rows}
+    for row in (MEAN, SAMPLE):
+        rows[row]["seconds"] = float(np.mean([photo.seconds[row] for photo in photos]))
+    rows[SAMPLE]["diversity"] = float(np.mean([photo.diversity for photo in photos]))
+
+    batches = {row: stack_photos([photo.rows[row] for photo in photos]) for row in photos[0].rows}
+    if network:
+        head = f"FID ({Path(arguments.features).stem})"
+        extracted = {row: extract_features(network, batch) for row, batch in batches.items()}
+        for row, values in extracted.items():
+            rows[row][f"{head} paired"] = paired_distance(values, extracted[TRUTH])
+            rows[row][f"{head} disjoint"] = disjoint_distance(values, extracted[TRUTH])
+    intervals = {}
+    if arguments.two_sample:
+        for row in (GRAY, MEAN, SAMPLE):
+            result = two_sample_accuracy(batches[row], batches[TRUTH], generator_of(0, 0))
+            rows[row]["told from real"] = result.accuracy
+            intervals[row] = [result.low, result.high]
+    bound = None
+    if arguments.bits_per_dimension:
+        truths = [Image.fromarray(photo.rows[TRUTH]) for photo in photos]
+        bound = bits_per_dimension(
+            painter.pipeline,
+            truths,
+            generator=generator_of(0, 0),
+            num_timesteps=_BOUND_TIMESTEPS,
+            processing_resolution=painter.resolution,
+        )
+        rows[SAMPLE]["bits/dim"] = bound.total
+
     settings = {
         "size": arguments.size,
-        "processing_resolution": resolution,
-        "num_inference_steps": num_inference_steps,
-        "scheduler": type(pipeline.scheduler).__name__,
-        "guidance_scale": arguments.guidance_scale or pipeline.config.default_guidance_scale,
-        "samples": arguments.samples,
+        "processing_resolution": painter.resolution,
+        "num_inference_steps": painter.steps,
+        "scheduler": type(painter.pipeline.scheduler).__name__,
+        "guidance_scale": painter.guidance_scale,
+        "samples": painter.number,
         "dtype": arguments.dtype,
     }
     results = {
-        "dataset": Path(arguments.photos).name,
+        "dataset": name,
         "num_images": len(photos),
         "settings": settings,
-        "metrics": {f"{column} ({name})": value for name, row in rows.items() for column, value in row.items()},
-        "baselines": list(rows)[:BASELINES],
-        "seconds_per_sample": seconds / len(photos) / arguments.samples,
+        "metrics": {
+            f"{column} ({row})": value
+            for row, values in rows.items()
+            for column, value in values.items()
+            if value is not None
+        },
+        "baselines": [GRAY, ORACLE, FLOOR, TRUTH],
+        "told_from_real_95_percent": intervals,
+        "bits_per_dimension_standard_error": bound.standard_error if bound else None,
         "rows": rows,
     }
     (output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     table = markdown_table(rows)
     (output / "results.md").write_text(table)
-    print(f"{results['dataset']}: {len(photos)} photos, {settings}")
-    print(table)
+    print(f"{name}: {len(photos)} photos, {settings}\n{table}")
+    for row, (low, high) in intervals.items():
+        print(f"told from real, {row}: 95% interval {low:.2f} to {high:.2f} (0.5: cannot be told)")
+    if bound:
+        print(f"bits/dim: {bound.total:.3f} with standard error {bound.standard_error:.3f}")
+    if not network:
+        print("FID was not computed: it needs a feature network, see --features.")
+    shown = photos[:: max(1, len(photos) // SHEET_PHOTOS)][:SHEET_PHOTOS]
+    pictures = [
+        (photo.rows[GRAY], photo.rows[MEAN], *photo.samples[:SHEET_SAMPLES], photo.rows[TRUTH]) for photo in shown
+    ]
+    sheet = [[Image.fromarray(picture) for picture in row] for row in pictures]
+    titles = ["gray", "mean (1 step)", *(f"sample {number}" for number in range(len(sheet[0]) - 3)), "truth"]
+    contact_sheet(sheet, titles, arguments.cell, blocks=2).save(output / "sheet.jpg", quality=90)
 
 
-def load_spread(source: str, number: int | None) -> list[Image.Image]:
-    """Load so many photos (`None`: all), evenly spread over the set: files are often sorted by subject."""
-    photos = load_photos(source, "*.parquet", "test", streaming=False)
-    number = len(photos) if number is None else min(number, len(photos))
-    rows = (photos[index * len(photos) // number]["image"] for index in range(number))
-    return [first_readable(lambda _, row=row: row)[0] for row in rows]
+def stack_photos(photos: list[np.ndarray]) -> torch.Tensor:
+    """Stack photos `(height, width, 3)` to `(N, 3, height, width)`."""
+    return torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2).contiguous()
 
 
-def true_chroma(photo: Image.Image) -> torch.Tensor:
-    """Give the chroma of a color photo, `(2, height, width)` in `[-0.5, 0.5]`."""
-    return rgb_to_chroma(torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255)[0]
+def color_columns(scores: list[list[ColorScores]]) -> dict[str, float | None]:
+    """Average over the photos of one row; the difference in colorfulness in both conventions of the literature."""
 
+    def mean(name: str) -> float:
+        return float(np.mean([np.mean([getattr(score, name) for score in photo]) for photo in scores]))
 
-def shrink(chroma: torch.Tensor, size: int) -> torch.Tensor:
-    """Resample square chroma planes to `size`."""
-    matrix = resize_matrix(chroma.shape[-1], size)
-    return matrix @ chroma @ matrix.T
-
-
-def generator_of(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def average(values: list[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
-
-
-def summary(values: list[dict[str, float]]) -> dict[str, float]:
-    """Average the photos of one row; the difference in colorfulness in both conventions of the literature."""
-    mean = average(values)
-    differences = [abs(value["colorfulness"] - value["true_colorfulness"]) for value in values]
+    differences = [np.mean([abs(score.colorfulness - score.true_colorfulness) for score in photo]) for photo in scores]
     return {
-        "PSNR": mean["psnr"],
-        "dE00": mean["delta_e"],
-        "CF": mean["colorfulness"],
-        "true CF": mean["true_colorfulness"],
+        "PSNR": mean("psnr") if np.isfinite(mean("psnr")) else None,
+        "SSIM": mean("ssim"),
+        "dE00": mean("delta_e"),
+        "CF": mean("colorfulness"),
+        "true CF": mean("true_colorfulness"),
         "mean of abs dCF": float(np.mean(differences)),
-        "abs dCF of means": abs(mean["colorfulness"] - mean["true_colorfulness"]),
+        "abs dCF of means": abs(mean("colorfulness") - mean("true_colorfulness")),
     }
 
 
-def markdown_table(rows: dict[str, dict[str, float]]) -> str:
-    columns = list(next(iter(rows.values())))
+def markdown_table(rows: dict[str, dict[str, float | None]]) -> str:
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [
-        f"| {name} | " + " | ".join(f"{row[column]:.2f}" for column in columns) + " |" for name, row in rows.items()
-    ]
+    for name, row in rows.items():
+        cells = ("" if row.get(column) is None else f"{row[column]:.{_digits(column)}f}" for column in columns)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _digits(column: str) -> int:
+    return 3 if column in ("SSIM", "seconds", "bits/dim") else 2
 
 
 if __name__ == "__main__":
@@ -185,15 +214,23 @@ if __name__ == "__main__":
     parser.add_argument(
         "--checkpoint", default=DEFAULT_CHECKPOINT, help="folder or Hub name; default: the one shipped"
     )
-    parser.add_argument("--photos", required=True, help="folder of photos or parquet shards, or a Hub data set")
+    parser.add_argument(
+        "--photos", required=True, nargs="+", help="folders of photos or parquet shards, or Hub data sets"
+    )
     parser.add_argument("--output", required=True, help="folder for results.json, results.md and sheet.jpg")
     parser.add_argument("--sheet-only", action="store_true", help="paint whole photos on a sheet, score nothing")
-    parser.add_argument("--max-photos", type=int, help="score only so many, spread over the set")
+    parser.add_argument("--max-photos", type=int, help="score only so many of each set, spread over it")
     parser.add_argument("--size", type=int, default=256, help="side of the square photos, in pixels")
     parser.add_argument("--samples", type=int, default=8, help="samples of each photo")
     parser.add_argument("--steps", type=int, help="denoising steps; default: the checkpoint's")
+    parser.add_argument("--scheduler", choices=_SCHEDULERS, help="default: the checkpoint's")
     parser.add_argument("--processing-resolution", type=int, help="default: the checkpoint's")
     parser.add_argument("--guidance-scale", type=float, help="default: the checkpoint's")
+    parser.add_argument(
+        "--features", help="TorchScript file (or user/repository/file on the Hub) of the network for FID"
+    )
+    parser.add_argument("--two-sample", action="store_true", help="train a classifier to tell painted from real")
+    parser.add_argument("--bits-per-dimension", action="store_true", help="add the bound on the likelihood")
     parser.add_argument("--cell", type=int, default=160, help="longest side of a picture on the sheet, in pixels")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")

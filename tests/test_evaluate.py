@@ -1,0 +1,97 @@
+"""The evaluation script, run as a user runs it, on the photos inside scikit-image."""
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_pipeline
+from PIL import Image
+from skimage import data
+
+
+TRAIN = Path(__file__).parents[1] / "train"
+
+
+class ChannelStatistics(torch.nn.Module):
+    """A feature network whose output can be checked: mean and deviation of each channel."""
+
+    def forward(self, photos: torch.Tensor) -> torch.Tensor:
+        flat = photos.float().flatten(start_dim=2)
+        return torch.cat((flat.mean(dim=2), flat.std(dim=2)), dim=1)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """Two sets of four photos each, evaluated apart and together, with everything that can be switched on."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    for name, pixels in (("people", data.astronaut()), ("animals", data.chelsea())):
+        (folder / name).mkdir()
+        for number in range(4):
+            Image.fromarray(pixels[number * 40 : number * 40 + 150, number * 30 : number * 30 + 190]).save(
+                folder / name / f"{number}.png"
+            )
+    make_pipeline().save_pretrained(folder / "checkpoint")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(ChannelStatistics()).save(str(folder / "statistics.pt"))
+    options = ["--size", "64", "--samples", "3", "--two-sample", "--bits-per-dimension"]
+    options += ["--checkpoint", folder / "checkpoint", "--features", folder / "statistics.pt"]
+    options += ["--photos", folder / "people", folder / "animals", "--output", folder / "out"]
+    command = [sys.executable, TRAIN / "evaluate.py", *options]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder / "out", done.stdout
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_baselines_have_the_scores_that_their_names_say(evaluated):
+    rows = results_of(evaluated[0])["rows"]
+    assert rows["gray input"]["CF"] == 0
+    assert rows["gray input"]["abs dCF of means"] == rows["gray input"]["true CF"] > 0
+    assert rows["true colors"]["dE00"] == 0 and rows["true colors"]["PSNR"] is None
+    assert rows["true colors"]["FID (statistics) paired"] == 0 < rows["true colors"]["FID (statistics) disjoint"]
+    assert rows["chroma-resolution floor"]["dE00"] < rows["one oracle mean color"]["dE00"] < rows["gray input"]["dE00"]
+    assert rows["best of 3"]["dE00"] <= rows["one sample"]["dE00"]
+    assert rows["one sample"]["diversity"] > 0 and rows["one sample"]["seconds"] > 0
+    assert 0.5 <= rows["gray input"]["told from real"] <= 1
+    assert rows["one sample"]["bits/dim"] > 0
+
+
+def test_the_sets_together_are_the_average_of_the_sets_apart(evaluated):
+    output, _ = evaluated
+    apart = [results_of(output / name)["rows"] for name in ("people", "animals")]
+    together = results_of(output)
+    assert together["num_images"] == 8 and together["dataset"] == "people + animals"
+    for row in ("gray input", "1-step mean", "one sample", "best of 3"):
+        for column in ("dE00", "SSIM", "CF"):
+            mean = sum(rows[row][column] for rows in apart) / 2
+            assert together["rows"][row][column] == pytest.approx(mean, rel=1e-9), (row, column)
+
+
+def test_the_table_names_the_feature_network_and_the_intervals_hold_the_accuracies(evaluated):
+    output, printed = evaluated
+    table = (output / "results.md").read_text()
+    assert table in printed and "FID (statistics) paired" in table and "| FID |" not in table
+    results = results_of(output)
+    assert all(isinstance(value, (int, float)) for value in results["metrics"].values())
+    for row, (low, high) in results["told_from_real_95_percent"].items():
+        assert low <= results["rows"][row]["told from real"] <= high
+    with Image.open(output / "sheet.jpg") as sheet:
+        assert sheet.width > 900
+
+
+def test_a_feature_network_that_is_none_is_refused(tmp_path):
+    from feature_network import load_feature_network
+
+    with pytest.raises(ValueError, match="TorchScript file or user/repository/file"):
+        load_feature_network(str(tmp_path / "missing.pt"))
+    (tmp_path / "text.pt").write_text("no network")
+    with pytest.raises(ValueError, match="is not a TorchScript file"):
+        load_feature_network(str(tmp_path / "text.pt"))

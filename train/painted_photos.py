@@ -1,0 +1,142 @@
+"""Color photos painted anew from their gray, in every way that the evaluation compares."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from photo_dataset import first_readable, load_photos
+from PIL import Image
+
+from colorize_pipeline import ColorizationPipeline
+from colorize_pipeline.color import join, resize_matrix, rgb_to_chroma
+from colorize_pipeline.metrics import ColorScores, mean_delta_e, score_colors
+
+
+GRAY, ORACLE, FLOOR, TRUTH = "gray input", "one oracle mean color", "chroma-resolution floor", "true colors"
+MEAN, SAMPLE = "1-step mean", "one sample"
+
+
+@dataclass(frozen=True)
+class PaintedPhoto:
+    """
+    One photo of the evaluation, painted in every way.
+
+    Args:
+        dataset (`str`): Name of the set it comes from.
+        rows (`dict` from row to `np.ndarray` of shape `(size, size, 3)`, `uint8`): One version for each row.
+        samples (`list` of such `np.ndarray`): All of them.
+        scores (`dict` from row to `list` of `ColorScores`): One for each sample.
+        diversity (`float`): Mean CIEDE2000 between one sample and the next.
+        seconds (`dict` from row to `float`): Of the model's rows, for one colorized photo.
+    """
+
+    dataset: str
+    rows: dict[str, np.ndarray]
+    samples: list[np.ndarray]
+    scores: dict[str, list[ColorScores]]
+    diversity: float
+    seconds: dict[str, float]
+
+
+class Painter:
+    """
+    Paints photos with a pipeline, always with the same settings.
+
+    Every photo has noise of its own: with the same seeds for all of them, one seed's tint would bias the averages.
+
+    Args:
+        pipeline (`ColorizationPipeline`): Its own settings hold where those below are `None`.
+        number (`int`): Samples of each photo.
+        steps (`int`, *optional*), resolution (`int`, *optional*), guidance_scale (`float`, *optional*): Of a sample.
+    """
+
+    def __init__(
+        self,
+        pipeline: ColorizationPipeline,
+        number: int,
+        steps: int | None = None,
+        resolution: int | None = None,
+        guidance_scale: float | None = None,
+    ):
+        self.pipeline = pipeline
+        self.number = number
+        self.steps = steps or pipeline.config.default_num_inference_steps
+        self.resolution = resolution or pipeline.config.default_processing_resolution
+        self.guidance_scale = guidance_scale or pipeline.config.default_guidance_scale
+        self.best = f"best of {number}"
+
+    def mean(self, gray: Image.Image, number: int) -> Image.Image:
+        """Paint the mean estimate of the `number`-th photo in one step."""
+        return self.pipeline(
+            gray, num_inference_steps=1, processing_resolution=self.resolution, generator=generator_of(number, 0)
+        ).images[0]
+
+    def samples(self, gray: Image.Image, count: int, number: int) -> list[Image.Image]:
+        """Paint `count` samples of the `number`-th photo."""
+        return self.pipeline(
+            gray,
+            num_inference_steps=self.steps,
+            num_images_per_input=count,
+            processing_resolution=self.resolution,
+            guidance_scale=self.guidance_scale,
+            generator=[generator_of(number, seed) for seed in range(count)],
+        ).images
+
+    def paint(self, dataset: str, truth: Image.Image, number: int) -> PaintedPhoto:
+        """Paint the `number`-th photo in every way and score the results."""
+        gray = truth.convert("L")
+        luma, chroma = torch.from_numpy(np.array(gray)), true_chroma(truth)
+        floor_size = max(1, round(self.resolution / self.pipeline.config.luminance_patch))
+        clock = [time.perf_counter()]
+        mean = self.mean(gray, number)
+        clock.append(time.perf_counter())
+        samples = [np.asarray(sample) for sample in self.samples(gray, self.number, number)]
+        clock.append(time.perf_counter())
+
+        target = np.asarray(truth)
+        rows = {
+            GRAY: np.asarray(gray.convert("RGB")),
+            ORACLE: join(luma, chroma.mean(dim=(1, 2), keepdim=True)).numpy(),
+            FLOOR: join(luma, shrink(chroma, floor_size)).numpy(),
+            TRUTH: target,
+            MEAN: np.asarray(mean),
+            SAMPLE: samples[0],
+        }
+        scores = {name: [score_colors(image, target)] for name, image in rows.items()}
+        scores[SAMPLE] += [score_colors(sample, target) for sample in samples[1:]]
+        best = min(range(self.number), key=lambda index: scores[SAMPLE][index].delta_e)
+        rows[self.best], scores[self.best] = samples[best], [scores[SAMPLE][best]]
+        neighbors = list(zip(samples, samples[1:], strict=False))
+        return PaintedPhoto(
+            dataset=dataset,
+            rows=rows,
+            samples=samples,
+            scores=scores,
+            diversity=float(np.mean([mean_delta_e(*pair) for pair in neighbors])) if neighbors else 0.0,
+            seconds={MEAN: clock[1] - clock[0], SAMPLE: (clock[2] - clock[1]) / self.number},
+        )
+
+
+def load_spread(source: str, number: int | None) -> list[Image.Image]:
+    """Load so many photos (`None`: all), evenly spread over the set: files are often sorted by subject."""
+    photos = load_photos(source, "*.parquet", "test", streaming=False)
+    number = len(photos) if number is None else min(number, len(photos))
+    rows = (photos[index * len(photos) // number]["image"] for index in range(number))
+    return [first_readable(lambda _, row=row: row)[0] for row in rows]
+
+
+def true_chroma(photo: Image.Image) -> torch.Tensor:
+    """Give the chroma of a color photo, `(2, height, width)` in `[-0.5, 0.5]`."""
+    return rgb_to_chroma(torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255)[0]
+
+
+def shrink(chroma: torch.Tensor, size: int) -> torch.Tensor:
+    """Resample square chroma planes to `size`."""
+    matrix = resize_matrix(chroma.shape[-1], size)
+    return matrix @ chroma @ matrix.T
+
+
+def generator_of(number: int, seed: int) -> torch.Generator:
+    """Give the generator of one sample of one photo."""
+    return torch.Generator().manual_seed(1000 * number + seed)
