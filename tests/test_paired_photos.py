@@ -135,7 +135,9 @@ def test_of_arrays_of_four_gigabytes_only_the_photo_is_read(crops, tmp_path):
 def test_network_sees_the_gray_file_of_a_pair_and_paints_the_color_file(folders):
     settings = {"target": "rgb", "luminance_patch": 1, "with_hints": False, "condition_dropout": 0.0}
 
-    batch = first_batch(folders, gray_mixing_probability=1.0, **settings)  # a gray file is seen as it is
+    batch = first_batch(
+        folders, gray_mixing_probability=1.0, degradation_probability=0.0, **settings
+    )  # a gray file is seen as it is
 
     # The gray is a negative. Codes are rounded, and resizing clips some pixels at black and white.
     luma = torch.einsum("c,bchw->bhw", torch.tensor(LUMA_WEIGHTS), batch["clean_sample"])

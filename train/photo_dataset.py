@@ -6,7 +6,7 @@ gray mix, hints, noise and timestep. So a resumed run continues exactly, and nei
 processes changes what is learned.
 """
 
-import io
+import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from old_photos import degrade
-from paired_photos import find_pairs, read_pair
-from PIL import Image, ImageOps
+from paired_photos import find_pairs
+from photo_rows import decode_once, read_row
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from training_config import TrainingConfig
 
@@ -317,6 +318,8 @@ def create_dataloader(
     if config.streaming:
         stream = PhotoStream(photos, config, make_sample, batches)
         return DataLoader(stream, batch_size=config.batch_size, **workers)
+    if config.decode_once:
+        photos = decode_once(photos, config.image_column, math.ceil(max(config.resolutions) / config.min_crop))
     return DataLoader(PhotoDataset(photos, config, make_sample), batch_sampler=batches, **workers)
 
 
@@ -325,21 +328,16 @@ def first_readable(row_ahead: Callable[[int], dict]) -> tuple[Image.Image, Image
     Decode the photo whose turn it is, or the first readable one after it.
 
     Args:
-        row_ahead (callable): `row_ahead(n)` gives the undecoded image, `{"bytes", "path"}`, n places further on; or a
-            pair, as `find_pairs` lists it.
+        row_ahead (callable): `row_ahead(n)` gives the row n places further on, for [`read_row`].
 
     Returns:
-        `tuple`: the photo in mode RGB, its own gray in mode L if it is one of a pair with such a file, otherwise
-        `None`, and `{"name": ..., "unreadable": number of files passed over}`.
+        `tuple`: the photo and its own gray or `None`, both as [`read_row`] gives them, and
+        `{"name": ..., "unreadable": number of files passed over}`.
     """
     for unreadable in range(_MAX_UNREADABLE_RUN):
         row = row_ahead(unreadable)
         try:
-            if "bytes" in row:
-                with Image.open(io.BytesIO(row["bytes"]) if row["bytes"] else row["path"]) as file:
-                    photo, gray = ImageOps.exif_transpose(file).convert("RGB"), None
-            else:
-                photo, gray = read_pair(row)
+            photo, gray = read_row(row)
             return photo, gray, {"name": row["path"] or "unnamed", "unreadable": unreadable}
         except PHOTO_ERRORS as error:
             warnings.warn(f"photo {row['path']} is passed over, it cannot be read: {error}", stacklevel=2)

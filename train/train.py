@@ -23,9 +23,13 @@ from diffusers.training_utils import EMAModel
 from photo_dataset import create_dataloader
 from training_checkpoints import StopRequest, load_newest_checkpoint, save_checkpoint
 from training_config import TrainingConfig, parse_config
+from training_speed import measure_peak, training_flops
 from training_validation import Validation
 
 from colorize_pipeline import ColorizationPipeline, build_model_input, create_unet
+
+
+AUTOCAST_TYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def main(config: TrainingConfig) -> None:
@@ -66,15 +70,20 @@ def main(config: TrainingConfig) -> None:
 
     # 3. Where the run stands, and the photos from there on
     images_seen = load_newest_checkpoint(accelerator, output_dir)
-    dataloader = create_dataloader(
-        config, noise_scheduler, images_seen, accelerator.process_index, accelerator.num_processes
-    )
+    with accelerator.main_process_first():  # where photos are decoded once, by one process for all
+        dataloader = create_dataloader(
+            config, noise_scheduler, images_seen, accelerator.process_index, accelerator.num_processes
+        )
     pipeline = create_pipeline(config, noise_scheduler).to(accelerator.device)
     validation = Validation(config) if accelerator.is_main_process and config.validation_photos else None
+    peak = accelerator.num_processes * measure_peak(accelerator.device, AUTOCAST_TYPES[config.mixed_precision])
     accelerator.print(
         f"{sum(p.numel() for p in unet.parameters()) / 1e6:.1f} M parameters, {accelerator.num_processes} process(es),"
-        f" {photos_per_update} photos per update, photos {images_seen} to {config.total_photos}"
+        f" {photos_per_update} photos per update, photos {images_seen} to {config.total_photos},"
+        f" convolutions reach {peak / 1e12:.3g} TFLOP/s"
     )
+
+    flops = {resolution: training_flops(config, resolution) for resolution in config.resolutions}
 
     # 4. Train
     recent, unreadable, clock = [], 0, time.perf_counter()  # recent: (loss, names) of the batches not yet logged
@@ -114,10 +123,12 @@ def main(config: TrainingConfig) -> None:
         )
         if log or save or stopping:
             losses = finite_losses(recent)  # before every save: a checkpoint never holds the weights after a NaN
+            photos_per_second = len(recent) * photos_per_batch / (time.perf_counter() - clock)
             passed_over = torch.tensor([unreadable], device=accelerator.device)
             values = {
                 "loss": accelerator.gather(losses).mean().item(),
-                "images_per_second": len(recent) * photos_per_batch / (time.perf_counter() - clock),
+                "images_per_second": photos_per_second,
+                "share_of_peak": photos_per_second * flops[config.resolution_at(images_seen - 1)] / peak,
                 "learning_rate": optimizer.param_groups[0]["lr"],
                 "unreadable_photos": accelerator.gather(passed_over).sum().item(),
             }

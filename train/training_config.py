@@ -36,6 +36,7 @@ class TrainingConfig:
     source_weights: list[str] = field(
         default_factory=list
     )  # "name=weight": how often, relative to 1, a photo is drawn
+    decode_once: bool = False  # keep the pixels, shrunk to what the crops need, in the cache of `datasets` on the disk
     num_workers: int = 1  # decoding and cropping cost about a tenth of a core at 60 photos/s
 
     # What the network sees.
@@ -124,6 +125,10 @@ class TrainingConfig:
             raise ValueError(
                 "`streaming` reads in order, in the training process and without weights: set `num_workers` to 0 and"
                 f" leave `source_weights` empty (got {self.num_workers} and {self.source_weights})."
+            )
+        if self.streaming and self.decode_once:
+            raise ValueError(
+                "`decode_once` keeps a whole set on the disk: `streaming` is for sets too large for that."
             )
         if self.push_to_hub and not self.hub_model_id:
             raise ValueError("`push_to_hub` needs `hub_model_id`, such as 'user/model'.")

@@ -1,0 +1,103 @@
+"""
+How fast training is beside a plain loop, with the same network, batch and photos:
+
+    python tests/benchmarks/training_speed.py ../shared/photos
+
+The plain loop does what the usual script for unconditional diffusion does: it decodes and crops every file when its
+turn comes, keeps the default memory layout and optimizer, and reads the loss after every update; once in float32 and
+once in bfloat16. Ours is `train/train.py`'s own configuration of the small network. Prints photos per second and the
+share of what a large convolution reaches on this machine, in rounds that take turns, and the ratio of the medians.
+"""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers.training_utils import EMAModel
+
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "train"))
+
+from photo_dataset import create_dataloader  # noqa: E402
+from train import create_noise_scheduler, training_target  # noqa: E402
+from training_config import parse_config  # noqa: E402
+from training_speed import measure_peak, training_flops  # noqa: E402
+
+from colorize_pipeline import build_model_input, create_unet  # noqa: E402
+
+
+BATCH_SIZE = 64
+UPDATES = 6
+ROUNDS = 3
+
+
+class Loop:
+    """A training loop that can be stopped and continued, so that several can take turns."""
+
+    def __init__(self, folder: str, resolution: int, ours: bool, dtype: torch.dtype):
+        arguments = ["--config", str(ROOT / "train/configs/small.json"), "--output_dir", "unused"]
+        arguments += ["--dataset", folder, "--dataset_files", "train-0*.parquet", "--decode_once", str(ours)]
+        arguments += ["--resolutions", str(resolution), "--stage_photos", "640000", "--batch_size", str(BATCH_SIZE)]
+        self.config, self.dtype = parse_config(arguments), dtype
+        self.noise_scheduler = create_noise_scheduler(self.config)
+        self.unet = create_unet(**self.config.network)
+        if ours:
+            self.unet.to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(self.unet.parameters(), fused=True if ours else None)
+        self.ema = EMAModel(self.unet.parameters(), foreach=ours)
+        self.read_loss = not ours
+        self.batches = iter(create_dataloader(self.config, self.noise_scheduler, 0, 0, 1))
+
+    def update(self) -> None:
+        batch = next(self.batches)
+        clean_sample, noise, timesteps = batch["clean_sample"], batch["noise"], batch["timestep"]
+        noisy_sample = self.noise_scheduler.add_noise(clean_sample, noise, timesteps)
+        with torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32):
+            model_input = build_model_input(noisy_sample, batch["luminance"], batch["hints"])
+            output = self.unet(model_input, timesteps, return_dict=False)[0]
+        loss = F.mse_loss(output.float(), training_target(self.noise_scheduler, clean_sample, noise, timesteps))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.step(self.unet.parameters())
+        if self.read_loss:
+            loss.item()
+
+    def photos_per_second(self) -> float:
+        self.update()
+        clock = time.perf_counter()
+        for _ in range(UPDATES):
+            self.update()
+        return UPDATES * BATCH_SIZE / (time.perf_counter() - clock)
+
+
+def main(folder: str) -> None:
+    peak = measure_peak(torch.device("cpu"), torch.bfloat16)
+    print(f"{torch.get_num_threads()} threads; a large bfloat16 convolution reaches {peak / 1e12:.3f} TFLOP/s")
+    for resolution in (64, 128):
+        loops = {
+            "plain, float32": Loop(folder, resolution, ours=False, dtype=torch.float32),
+            "plain, bfloat16": Loop(folder, resolution, ours=False, dtype=torch.bfloat16),
+            "ours": Loop(folder, resolution, ours=True, dtype=torch.bfloat16),
+        }
+        speeds = {name: [] for name in loops}
+        for _ in range(ROUNDS):
+            for name, loop in loops.items():
+                speeds[name].append(loop.photos_per_second())
+        flops = training_flops(loops["ours"].config, resolution)
+        ours = statistics.median(speeds["ours"])
+        for name, values in speeds.items():
+            median = statistics.median(values)
+            print(
+                f"crops of {resolution}, {name}: {median:.1f} photos/s ({min(values):.1f} to {max(values):.1f}),"
+                f" {median * flops / peak:.0%} of that; ours is {ours / median:.2f} times as fast"
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,51 @@
+"""Photos that are decoded once train the same network as photos that are decoded every time."""
+
+import io
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from photo_dataset import PhotoDataset, SampleMaker
+from photo_rows import decode_once, read_row
+from PIL import Image
+from skimage import data
+from training_config import TrainingConfig
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """Three photos of different formats, one of them to be turned, and a file that is none."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
+    rows = []
+    for name, pixels in (("PNG", data.astronaut()), ("JPEG", data.coffee()), ("WEBP", data.chelsea())):
+        file, exif = io.BytesIO(), Image.Exif()
+        exif[0x0112] = 6 if name == "JPEG" else 1  # orientation: turn by 90 degrees
+        Image.fromarray(pixels[:90, :120]).save(file, name, exif=exif)
+        rows.append({"bytes": file.getvalue(), "path": f"{name}.{name.lower()}"})
+    rows.append({"bytes": b"no photo", "path": "broken.jpg"})
+    features = datasets.Features({"image": datasets.Image(decode=False)})
+    return datasets.Dataset.from_dict({"image": rows}, features=features)
+
+
+def samples_of(photos):
+    config = TrainingConfig(output_dir="unused", dataset="unused", preset="tiny", resolutions=[32], stage_photos=[64])
+    dataset = PhotoDataset(photos, config, SampleMaker(config, DDPMScheduler()))
+    with pytest.warns(UserWarning, match="broken.jpg is passed over"):
+        return [dataset[position] for position in range(8)]
+
+
+def test_samples_of_photos_that_were_decoded_once_are_the_same_bits(photos):
+    for before, after in zip(samples_of(photos), samples_of(decode_once(photos, "image", 90)), strict=True):
+        assert before["name"] == after["name"] and before["unreadable"] == after["unreadable"]
+        for name in ("clean_sample", "luminance", "hints", "noise", "timestep"):
+            assert torch.equal(before[name], after[name]), name
+
+
+def test_photos_larger_than_training_needs_are_shrunk_once(photos):
+    for row, name in zip(decode_once(photos, "image", 45)["image"][:3], ("PNG", "JPEG", "WEBP"), strict=True):
+        photo, gray = read_row(row)
+        assert photo.size == ((45, 60) if name == "JPEG" else (60, 45)) and gray is None
+        assert np.asarray(photo).std() > 10
+        assert len(row["bytes"]) < 45 * 60 * 3 + 20

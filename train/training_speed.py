@@ -1,0 +1,50 @@
+"""How fast a training run is, against what the machine could do."""
+
+import time
+
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+from training_config import TrainingConfig
+
+from colorize_pipeline import create_unet
+
+
+# A 3 x 3 convolution of the kind that the network spends its time in, large enough to fill any machine.
+_PEAK_BATCH, _PEAK_CHANNELS, _PEAK_SIDE = 64, 128, 32
+_PEAK_SECONDS = 1.0
+
+
+def training_flops(config: TrainingConfig, resolution: int) -> float:
+    """Count the floating-point operations of one photo, forward and backward, at so many luma pixels a side."""
+    side = resolution // config.luminance_patch
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        unet = create_unet(**config.network)
+        sample = torch.empty(1, unet.config.in_channels, side, side)
+        unet(sample, torch.zeros(1)).sample.sum().backward()
+    return float(counter.get_total_flops())
+
+
+@torch.no_grad()
+def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Time a large convolution for a second: operations per second that this process can reach."""
+    photos = torch.randn(_PEAK_BATCH, _PEAK_CHANNELS, _PEAK_SIDE, _PEAK_SIDE, device=device, dtype=dtype)
+    photos = photos.to(memory_format=torch.channels_last)
+    weight = torch.randn(_PEAK_CHANNELS, _PEAK_CHANNELS, 3, 3, device=device, dtype=dtype)
+    weight = weight.to(memory_format=torch.channels_last)
+    flops, rounds = 2 * 9 * _PEAK_CHANNELS**2 * _PEAK_BATCH * _PEAK_SIDE**2, 0
+    for _ in range(3):
+        F.conv2d(photos, weight, padding=1)
+    _synchronize(device)
+    clock = time.perf_counter()
+    while time.perf_counter() - clock < _PEAK_SECONDS:
+        for _ in range(10):
+            F.conv2d(photos, weight, padding=1)
+        _synchronize(device)
+        rounds += 10
+    return rounds * flops / (time.perf_counter() - clock)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
