@@ -1,0 +1,148 @@
+"""
+What each choice of the recipe is worth: short runs that differ in one thing, at equal compute.
+
+    python train/ablate.py --photos ../shared/photos --evaluation ../shared/evaluation/kodak --output runs/ablation
+
+trains every variant with `train.py`, scores it with `evaluate.py`, and writes `ablation.json` and `ablation.md` to
+`--results`. Runs that are finished are not repeated. `--only NAME ...` chooses variants.
+
+Equal compute means equal floating-point operations: a variant with larger crops or a larger network sees fewer photos.
+All variants see the same photos in the same order with the same noise, up to that number.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from training_config import parse_config
+from training_speed import training_flops
+
+
+TRAIN = Path(__file__).parent
+
+# The budget is that of the first variant, which all others are compared with.
+_PHOTOS = 12_800
+_BATCH_SIZE = 64
+
+_RECIPE = (
+    "--preset small --mixed_precision bf16 --num_workers 0 --resolutions 64 --processing_resolution 64"
+    f" --stage_photos {_PHOTOS}"
+    f" --batch_size {_BATCH_SIZE} --learning_rate 7e-4 --warmup_photos 2000 --decay_photos 4000"
+    " --beta_schedule linear --timestep_power 1 --condition_dropout 0 --degradation_probability 0"
+    " --hint_probability 0.33 --checkpoint_photos 1000000 --validation_photos 0 --log_photos 1280"
+)
+
+# Name of a row: flags of training, flags of the evaluation.
+_VARIANTS = {
+    "recipe": ("", ""),
+    "RGB, epsilon, linear, T = 300 (COLORIZED's formulation)": (
+        "--target rgb --luminance_patch 1 --with_hints false --prediction_type epsilon --rescale_betas_zero_snr false"
+        " --num_train_timesteps 300 --preset colorized",
+        "--steps 50",
+    ),
+    "epsilon, no zero terminal SNR": ("--prediction_type epsilon --rescale_betas_zero_snr false", ""),
+    "cosine schedule, timestep_power 1.5": ("--beta_schedule squaredcos_cap_v2 --timestep_power 1.5", ""),
+    "timestep_power 2": ("--timestep_power 2", ""),
+    "chroma_scale 0.28": ("--chroma_scale 0.28", ""),
+    "chroma_scale 0.5": ("--chroma_scale 0.5", ""),
+    "luminance_patch 2": ("--luminance_patch 2 --resolutions 32 --processing_resolution 32", ""),
+    "luminance_patch 1": ("--luminance_patch 1 --resolutions 16 --processing_resolution 16", ""),
+    "crops of 128 from the start": ("--resolutions 128 --processing_resolution 128", ""),
+    "trained at 64, painted at 96": ("", "--processing-resolution 96"),
+    "trained at 64, painted at 128": ("", "--processing-resolution 128"),
+    "learning_rate 1.5e-3": ("--learning_rate 1.5e-3", ""),
+    "no average of weights": ("--ema_max_decay 0", ""),
+    "average of half the run": ("--ema_max_decay 0.99", ""),
+    "no gray mixing": ("--gray_mixing_probability 0", ""),
+    "degraded grays": ("--degradation_probability 0.3", ""),
+    "10% without condition": ("--condition_dropout 0.1", ""),
+    "10% without condition, guidance 1.5": ("--condition_dropout 0.1", "--guidance-scale 1.5"),
+    "10% without condition, guidance 2": ("--condition_dropout 0.1", "--guidance-scale 2"),
+    "10% without condition, guidance 3": ("--condition_dropout 0.1", "--guidance-scale 3"),
+    "base network (35.4 M)": ("--preset base", ""),
+}
+
+_COLUMNS = {
+    "1-step mean dE00": ("1-step mean", "dE00"),
+    "one sample dE00": ("one sample", "dE00"),
+    "best of 8 dE00": ("best of 8", "dE00"),
+    "sample CF": ("one sample", "CF"),
+    "true CF": ("one sample", "true CF"),
+}
+
+
+def main(arguments: argparse.Namespace) -> None:
+    recipe = [*shlex.split(_RECIPE), "--dataset", arguments.photos, "--dataset_files", arguments.files]
+    if arguments.source_weights:
+        recipe += ["--source_weights", *arguments.source_weights]
+    budget = _PHOTOS * training_flops(parse_config([*recipe, "--output_dir", "unused"]), 64)
+    rows = []
+    for name in arguments.only or _VARIANTS:
+        training_flags, evaluation_flags = (shlex.split(flags) for flags in _VARIANTS[name])
+        flags = [*recipe, *training_flags]
+        config = parse_config([*flags, "--output_dir", "unused"])
+        updates = round(budget / training_flops(config, config.resolutions[0]) / _BATCH_SIZE)
+        photos = max(1, updates) * _BATCH_SIZE
+        run = Path(arguments.output) / (slug(training_flags) or "recipe")
+        training = [*flags, "--stage_photos", str(photos), "--output_dir", str(run)]
+        print(f"== {name}: {photos} photos")
+        if not (run / "pipeline" / "model_index.json").exists():
+            run.mkdir(parents=True, exist_ok=True)
+            start(TRAIN / "train.py", training)
+        evaluation = ["--checkpoint", str(run / "pipeline"), "--photos", *arguments.evaluation, *evaluation_flags]
+        evaluation += ["--steps", "8"] if "--steps" not in evaluation else []
+        evaluation += ["--size", "128", "--max-photos", str(arguments.max_photos), "--dtype", "bfloat16"]
+        evaluation += ["--output", str(run / slug(["scores", *evaluation_flags]))]
+        scores = Path(evaluation[-1]) / "results.json"
+        if not scores.exists():
+            start(TRAIN / "evaluate.py", evaluation)
+        results = json.loads(scores.read_text())
+        rows.append(
+            {
+                "name": name,
+                "photos": photos,
+                "tflop": photos * training_flops(config, config.resolutions[0]) / 1e12,
+                "train": shlex.join(["python", "train/train.py", *training]),
+                "evaluate": shlex.join(["python", "train/evaluate.py", *evaluation]),
+                "settings": results["settings"],
+                "rows": results["rows"],
+            }
+        )
+        write(rows, Path(arguments.results))
+
+
+def slug(flags: list[str]) -> str:
+    """Give a name for a folder."""
+    return "-".join("".join(c if c.isalnum() else " " for c in " ".join(flags)).split())
+
+
+def start(script: Path, flags: list[str]) -> None:
+    subprocess.run([sys.executable, str(script), *flags], check=True)
+
+
+def write(rows: list[dict], folder: Path) -> None:
+    """Write all rows so far: whole as JSON, and as a table beside the gray row."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ablation.json").write_text(json.dumps(rows, indent=1) + "\n")
+    lines = ["| | photos | " + " | ".join(_COLUMNS) + " |", "|---" * (len(_COLUMNS) + 2) + "|"]
+    lines.append(f"| gray | | {rows[0]['rows']['gray input']['dE00']:.2f} |" + " |" * (len(_COLUMNS) - 1))
+    for row in rows:
+        cells = (f"{row['rows'][line][column]:.2f}" for line, column in _COLUMNS.values())
+        lines.append(f"| {row['name']} | {row['photos']} | " + " | ".join(cells) + " |")
+    (folder / "ablation.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", required=True, help="folder of parquet shards or photos to train on")
+    parser.add_argument("--files", default="train-*.parquet", help="which shards")
+    parser.add_argument("--source-weights", nargs="*", default=[], help="as in the training configuration")
+    parser.add_argument("--evaluation", required=True, nargs="+", help="folders of color photos to score on")
+    parser.add_argument("--max-photos", type=int, default=24, help="of each of these folders")
+    parser.add_argument("--output", default="runs/ablation", help="folder of the runs")
+    parser.add_argument("--results", default="train/results", help="folder of the table")
+    parser.add_argument("--only", nargs="+", choices=_VARIANTS, metavar="NAME", help="these variants only")
+    main(parser.parse_args())
