@@ -22,9 +22,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from contact_sheet import contact_sheet
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from feature_network import disjoint_distance, extract_features, load_feature_network, paired_distance
-from painted_photos import FLOOR, GRAY, MEAN, ORACLE, SAMPLE, TRUTH, PaintedPhoto, Painter, generator_of, load_spread
+from painted_photos import (
+    FLOOR,
+    GRAY,
+    MEAN,
+    ORACLE,
+    SAMPLE,
+    SCHEDULERS,
+    TRUTH,
+    PaintedPhoto,
+    Painter,
+    generator_of,
+    load_spread,
+)
 from PIL import Image, ImageOps
 from tqdm import tqdm
 from two_sample_test import two_sample_accuracy
@@ -40,19 +51,12 @@ SHEET_SAMPLES = 3
 # Timesteps drawn per photo for the bound; all of them would take two passes of the network each.
 _BOUND_TIMESTEPS = 32
 
-_SCHEDULERS = {
-    "ddpm": DDPMScheduler,
-    "ddim": DDIMScheduler,
-    "dpm++": DPMSolverMultistepScheduler,
-    "unipc": UniPCMultistepScheduler,
-}
-
 
 def main(arguments: argparse.Namespace) -> None:
     # 1. The checkpoint
     pipeline = ColorizationPipeline.from_pretrained(arguments.checkpoint, dtype=getattr(torch, arguments.dtype))
     if arguments.scheduler:
-        pipeline.scheduler = _SCHEDULERS[arguments.scheduler].from_config(pipeline.scheduler.config)
+        pipeline.scheduler = SCHEDULERS[arguments.scheduler].from_config(pipeline.scheduler.config)
     pipeline.to(arguments.device).set_progress_bar_config(disable=True)
     painter = Painter(
         pipeline, arguments.samples, arguments.steps, arguments.processing_resolution, arguments.guidance_scale
@@ -223,7 +227,7 @@ if __name__ == "__main__":
     parser.add_argument("--size", type=int, default=256, help="side of the square photos, in pixels")
     parser.add_argument("--samples", type=int, default=8, help="samples of each photo")
     parser.add_argument("--steps", type=int, help="denoising steps; default: the checkpoint's")
-    parser.add_argument("--scheduler", choices=_SCHEDULERS, help="default: the checkpoint's")
+    parser.add_argument("--scheduler", choices=SCHEDULERS, help="default: the checkpoint's")
     parser.add_argument("--processing-resolution", type=int, help="default: the checkpoint's")
     parser.add_argument("--guidance-scale", type=float, help="default: the checkpoint's")
     parser.add_argument(

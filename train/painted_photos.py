@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from photo_dataset import first_readable, load_photos
 from PIL import Image
 
@@ -15,6 +16,13 @@ from colorize_pipeline.metrics import ColorScores, mean_delta_e, score_colors
 
 GRAY, ORACLE, FLOOR, TRUTH = "gray input", "one oracle mean color", "chroma-resolution floor", "true colors"
 MEAN, SAMPLE = "1-step mean", "one sample"
+
+SCHEDULERS = {
+    "ddpm": DDPMScheduler,
+    "ddim": DDIMScheduler,
+    "dpm++": DPMSolverMultistepScheduler,
+    "unipc": UniPCMultistepScheduler,
+}
 
 
 @dataclass(frozen=True)
