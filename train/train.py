@@ -57,11 +57,18 @@ def main(config: TrainingConfig) -> None:
     # 2. Network, its running average, noise scheduler, optimizer
     torch.manual_seed(config.seed)  # for the initial weights; all other randomness comes with the samples
     unet = create_unet(**config.network).to(memory_format=torch.channels_last)
+    if config.initial_pipeline:
+        trained = ColorizationPipeline.from_pretrained(config.initial_pipeline, dtype=torch.float32)
+        unet.load_state_dict(trained.unet.state_dict())
     ema = EMAModel(unet.parameters(), decay=config.ema_max_decay, foreach=True)
     ema.to(accelerator.device)
     noise_scheduler = create_noise_scheduler(config)
     optimizer = torch.optim.AdamW(
-        unet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        unet.parameters(),
+        lr=config.learning_rate,
+        betas=(0.9, 0.99),  # with the usual 0.999 a rare large gradient in bfloat16 can end a run
+        weight_decay=config.weight_decay,
+        fused=True,
     )
     model, optimizer = accelerator.prepare(unet, optimizer)
     accelerator.register_for_checkpointing(ema)

@@ -51,6 +51,9 @@ class TrainingConfig:
     condition_dropout: float = 0.1  # share of samples without any condition, which guidance needs
 
     # Network and diffusion.
+    initial_pipeline: str = (
+        ""  # folder or Hub name of a trained pipeline of the same network, to go on from its weights
+    )
     preset: str = "small"  # of colorize_pipeline/unet.py
     num_train_timesteps: int = 1000
     beta_schedule: str = "squaredcos_cap_v2"
