@@ -126,6 +126,18 @@ def test_a_run_stopped_by_sigterm_and_then_by_kill_9_continues_exactly(photos, u
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
+def test_a_run_that_starts_from_a_trained_pipeline_has_its_weights(photos, uninterrupted, tmp_path):
+    settings = {"initial_pipeline": uninterrupted / "pipeline", "learning_rate": 0.0, "stage_photos": 16}
+    result = run([sys.executable], command(photos, tmp_path, validation_photos=0, **settings))
+
+    assert result.returncode == 0, result.stderr
+    weights, expected = (
+        ColorizationPipeline.from_pretrained(folder / "pipeline").unet.state_dict()
+        for folder in (tmp_path, uninterrupted)
+    )
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
 def test_two_processes_learn_what_one_learns_from_the_same_photos(photos, uninterrupted, tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617"]
 

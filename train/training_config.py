@@ -45,10 +45,10 @@ class TrainingConfig:
     luminance_patch: int = 4  # each chroma sample sees the k x k luma pixels it covers, as k * k channels
     with_hints: bool = True  # three input channels for colors the user knows; target "rgb" has none
     min_crop: float = 0.6  # smallest square crop, as a share of the photo's short side
-    hint_probability: float = 0.33  # share of samples that carry color hints
+    hint_probability: float = 0.25  # share of samples that carry color hints
     gray_mixing_probability: float = 0.5  # share of samples whose gray is not BT.601: old film does not see red
     degradation_probability: float = 0.3  # share of samples whose gray is blurred, faded, grained and compressed
-    condition_dropout: float = 0.1  # share of samples without any condition, which guidance needs
+    condition_dropout: float = 0.05  # share of samples without any condition, which guidance needs
 
     # Network and diffusion.
     initial_pipeline: str = (
@@ -56,18 +56,18 @@ class TrainingConfig:
     )
     preset: str = "small"  # of colorize_pipeline/unet.py
     num_train_timesteps: int = 1000
-    beta_schedule: str = "squaredcos_cap_v2"
+    beta_schedule: str = "linear"  # colors are chosen where a cosine schedule hardly looks: at an SNR below 1/100
     prediction_type: str = "v_prediction"  # plain MSE on v; epsilon is undefined at zero terminal SNR
     rescale_betas_zero_snr: bool = True  # without it the first step leaks the mean color and samples turn brown
     variance_type: str = "fixed_small"  # of each sampling step: that of the posterior; "fixed_large": beta_t
-    timestep_power: float = 1.0  # t = T u^(1/power): 1 is uniform, 2 draws the noisy end, where color is chosen, more
+    timestep_power: float = 1.5  # t = T u^(1/power): 1 is uniform, 2 draws the noisy end, where color is chosen, more
 
     # Optimization.
     resolutions: list[int] = field(default_factory=lambda: [64, 128, 192])  # luma pixels of the crop, stage by stage
     stage_photos: list[int] = field(default_factory=lambda: [300_000, 150_000, 50_000])  # photos seen in each stage
     batch_size: int = 64  # per process and micro-batch
     gradient_accumulation_steps: int = 1
-    learning_rate: float = 5e-4
+    learning_rate: float = 4e-4
     warmup_photos: int = 10_000  # linear from 0
     decay_photos: int = 100_000  # linear to 0 at the end of the last stage; in between the rate is constant
     weight_decay: float = 0.01
