@@ -107,11 +107,12 @@ def main(arguments: argparse.Namespace) -> None:
                 "tflop": photos * training_flops(config, config.resolutions[0]) / 1e12,
                 "train": shlex.join(["python", "train/train.py", *training]),
                 "evaluate": shlex.join(["python", "train/evaluate.py", *evaluation]),
+                "num_images": results["num_images"],
                 "settings": results["settings"],
                 "rows": results["rows"],
             }
         )
-        write(rows, Path(arguments.results))
+        write(rows, shlex.join(["python", "train/ablate.py", *sys.argv[1:]]), Path(arguments.results))
 
 
 def slug(flags: list[str]) -> str:
@@ -123,11 +124,21 @@ def start(script: Path, flags: list[str]) -> None:
     subprocess.run([sys.executable, str(script), *flags], check=True)
 
 
-def write(rows: list[dict], folder: Path) -> None:
+def write(rows: list[dict], command: str, folder: Path) -> None:
     """Write all rows so far: whole as JSON, and as a table beside the gray row."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ablation.json").write_text(json.dumps(rows, indent=1) + "\n")
-    lines = ["| | photos | " + " | ".join(_COLUMNS) + " |", "|---" * (len(_COLUMNS) + 2) + "|"]
+    lines = [
+        f"Short runs of {rows[0]['tflop']:.0f} TFLOP each, scored on {rows[0]['num_images']} photos by",
+        "",
+        "```",
+        command,
+        "```",
+        "",
+        "`ablation.json` has every score, and the commands that train and score each row by itself.",
+        "",
+    ]
+    lines += ["| | photos | " + " | ".join(_COLUMNS) + " |", "|---" * (len(_COLUMNS) + 2) + "|"]
     lines.append(f"| gray | | {rows[0]['rows']['gray input']['dE00']:.2f} |" + " |" * (len(_COLUMNS) - 1))
     for row in rows:
         cells = (f"{row['rows'][line][column]:.2f}" for line, column in _COLUMNS.values())
