@@ -41,7 +41,6 @@ from tqdm import tqdm
 from two_sample_test import two_sample_accuracy
 
 from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline
-from colorize_pipeline.likelihood import bits_per_dimension
 from colorize_pipeline.metrics import ColorScores
 
 
@@ -59,7 +58,12 @@ def main(arguments: argparse.Namespace) -> None:
         pipeline.scheduler = SCHEDULERS[arguments.scheduler].from_config(pipeline.scheduler.config)
     pipeline.to(arguments.device).set_progress_bar_config(disable=True)
     painter = Painter(
-        pipeline, arguments.samples, arguments.steps, arguments.processing_resolution, arguments.guidance_scale
+        pipeline,
+        arguments.samples,
+        _BOUND_TIMESTEPS if arguments.bits_per_dimension else 0,
+        arguments.steps,
+        arguments.processing_resolution,
+        arguments.guidance_scale,
     )
     network = load_feature_network(arguments.features) if arguments.features else None
     output = Path(arguments.output)
@@ -122,17 +126,14 @@ def write_results(
             result = two_sample_accuracy(batches[row], batches[TRUTH], generator_of(0, 0))
             rows[row]["told from real"] = result.accuracy
             intervals[row] = [result.low, result.high]
-    bound = None
-    if arguments.bits_per_dimension:
-        truths = [Image.fromarray(photo.rows[TRUTH]) for photo in photos]
-        bound = bits_per_dimension(
-            painter.pipeline,
-            truths,
-            generator=generator_of(0, 0),
-            num_timesteps=_BOUND_TIMESTEPS,
-            processing_resolution=painter.resolution,
-        )
-        rows[SAMPLE]["bits/dim"] = bound.total
+    errors = {}
+    if painter.bound_timesteps:
+        bounds = np.array([(photo.bound.total, photo.bound.standard_error) for photo in photos])
+        rows[SAMPLE]["bits/dim"] = float(bounds[:, 0].mean())
+        errors = {
+            "of these photos": float(np.sqrt((bounds[:, 1] ** 2).sum()) / len(photos)),
+            "of all such photos": float(bounds[:, 0].std(ddof=1) / len(photos) ** 0.5),
+        }
 
     settings = {
         "size": arguments.size,
@@ -155,7 +156,7 @@ def write_results(
         },
         "baselines": [GRAY, ORACLE, FLOOR, TRUTH],
         "told_from_real_95_percent": intervals,
-        "bits_per_dimension_standard_error": bound.standard_error if bound else None,
+        "bits_per_dimension_standard_errors": errors,
         "rows": rows,
     }
     (output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -164,8 +165,8 @@ def write_results(
     print(f"{name}: {len(photos)} photos, {settings}\n{table}")
     for row, (low, high) in intervals.items():
         print(f"told from real, {row}: 95% interval {low:.2f} to {high:.2f} (0.5: cannot be told)")
-    if bound:
-        print(f"bits/dim: {bound.total:.3f} with standard error {bound.standard_error:.3f}")
+    for name, error in errors.items():
+        print(f"bits/dim: standard error {error:.4f} for the mean {name}")
     if not network:
         print("FID was not computed: it needs a feature network, see --features.")
     shown = photos[:: max(1, len(photos) // SHEET_PHOTOS)][:SHEET_PHOTOS]

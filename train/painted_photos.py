@@ -11,6 +11,7 @@ from PIL import Image
 
 from colorize_pipeline import ColorizationPipeline
 from colorize_pipeline.color import join, resize_matrix, rgb_to_chroma
+from colorize_pipeline.likelihood import BitsPerDimension, bits_per_dimension
 from colorize_pipeline.metrics import ColorScores, mean_delta_e, score_colors
 
 
@@ -37,6 +38,7 @@ class PaintedPhoto:
         scores (`dict` from row to `list` of `ColorScores`): One for each sample.
         diversity (`float`): Mean CIEDE2000 between one sample and the next.
         seconds (`dict` from row to `float`): Of the model's rows, for one colorized photo.
+        bound (`BitsPerDimension`, *optional*): On the likelihood of the true colors.
     """
 
     dataset: str
@@ -45,6 +47,7 @@ class PaintedPhoto:
     scores: dict[str, list[ColorScores]]
     diversity: float
     seconds: dict[str, float]
+    bound: BitsPerDimension | None
 
 
 class Painter:
@@ -56,6 +59,7 @@ class Painter:
     Args:
         pipeline (`ColorizationPipeline`): Its own settings hold where those below are `None`.
         number (`int`): Samples of each photo.
+        bound_timesteps (`int`): Drawn for the bound on the likelihood of each photo; 0: no bound.
         steps (`int`, *optional*), resolution (`int`, *optional*), guidance_scale (`float`, *optional*): Of a sample.
     """
 
@@ -63,12 +67,14 @@ class Painter:
         self,
         pipeline: ColorizationPipeline,
         number: int,
+        bound_timesteps: int = 0,
         steps: int | None = None,
         resolution: int | None = None,
         guidance_scale: float | None = None,
     ):
         self.pipeline = pipeline
         self.number = number
+        self.bound_timesteps = bound_timesteps
         self.steps = steps or pipeline.config.default_num_inference_steps
         self.resolution = resolution or pipeline.config.default_processing_resolution
         self.guidance_scale = guidance_scale or pipeline.config.default_guidance_scale
@@ -115,6 +121,15 @@ class Painter:
         scores[SAMPLE] += [score_colors(sample, target) for sample in samples[1:]]
         best = min(range(self.number), key=lambda index: scores[SAMPLE][index].delta_e)
         rows[self.best], scores[self.best] = samples[best], [scores[SAMPLE][best]]
+        bound = None
+        if self.bound_timesteps:
+            bound = bits_per_dimension(
+                self.pipeline,
+                truth,
+                generator=generator_of(number, 0),
+                num_timesteps=self.bound_timesteps,
+                processing_resolution=self.resolution,
+            )
         neighbors = list(zip(samples, samples[1:], strict=False))
         return PaintedPhoto(
             dataset=dataset,
@@ -123,6 +138,7 @@ class Painter:
             scores=scores,
             diversity=float(np.mean([mean_delta_e(*pair) for pair in neighbors])) if neighbors else 0.0,
             seconds={MEAN: clock[1] - clock[0], SAMPLE: (clock[2] - clock[1]) / self.number},
+            bound=bound,
         )
 
 

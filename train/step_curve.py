@@ -50,7 +50,7 @@ def main(arguments: argparse.Namespace) -> None:
     for name, scheduler in SCHEDULERS.items():
         pipeline.scheduler = scheduler.from_config(config)
         for steps in STEPS:
-            painter = Painter(pipeline, arguments.samples, steps)
+            painter = Painter(pipeline, arguments.samples, steps=steps)
             painted = [
                 painter.paint("", truth, number) for number, truth in enumerate(tqdm(squares, f"{name} {steps}"))
             ]
