@@ -69,7 +69,9 @@ def main(arguments: argparse.Namespace) -> None:
     output = Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)
     if arguments.sheet_only:
-        photos = [photo for source in arguments.photos for photo in load_spread(source, arguments.max_photos or 24)]
+        photos = [
+            photo for source in arguments.photos for photo in load_spread(source, arguments.max_photos or SHEET_PHOTOS)
+        ]
         grays = [photo.convert("L") for photo in photos]
         rows = [
             [gray, painter.mean(gray, 0), *painter.samples(gray, SHEET_SAMPLES, 0)]
