@@ -35,6 +35,20 @@ def make_pipeline(target: str = "chroma") -> ColorizationPipeline:
     return pipeline
 
 
+def make_scheduler(beta_schedule, zero_snr, num_timesteps, prediction_type="v_prediction", **kwargs) -> DDPMScheduler:
+    """A real scheduler that computes in float64."""
+    scheduler = DDPMScheduler(
+        num_timesteps,
+        beta_schedule=beta_schedule,
+        rescale_betas_zero_snr=zero_snr,
+        prediction_type=prediction_type,
+        clip_sample=False,
+        **kwargs,
+    )
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
+    return scheduler
+
+
 @pytest.fixture
 def pipeline() -> ColorizationPipeline:
     return make_pipeline()
