@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from painted_photos import SAMPLE, SCHEDULERS, Painter, load_spread
+from painted_photos import SCHEDULERS, Painter, load_spread
 from PIL import Image, ImageOps
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm import tqdm
 
 from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline
+from colorize_pipeline.metrics import ColorScores, score_colors
 
 
 STEPS = (1, 2, 4, 8, 16, 50)
@@ -51,10 +52,8 @@ def main(arguments: argparse.Namespace) -> None:
         pipeline.scheduler = scheduler.from_config(config)
         for steps in STEPS:
             painter = Painter(pipeline, arguments.samples, steps=steps)
-            painted = [
-                painter.paint("", truth, number) for number, truth in enumerate(tqdm(squares, f"{name} {steps}"))
-            ]
-            rows.append({"scheduler": name, "steps": steps, **summarize(painted, painter.best)})
+            scores = [score_samples(painter, truth, number) for number, truth in enumerate(tqdm(squares, name))]
+            rows.append({"scheduler": name, "steps": steps, **summarize(scores)})
     results = {
         "command": shlex.join(["python", "train/step_curve.py", *sys.argv[1:]]),
         "num_images": len(squares),
@@ -65,15 +64,20 @@ def main(arguments: argparse.Namespace) -> None:
     draw_steps(rows, arguments.samples).savefig(folder / "steps.png")
 
 
-def summarize(painted: list, best: str) -> dict[str, float]:
+def score_samples(painter: Painter, truth: Image.Image, number: int) -> list[ColorScores]:
+    """Paint the `number`-th photo several times and score what comes out."""
+    samples = painter.samples(truth.convert("L"), painter.number, number)
+    return [score_colors(np.asarray(sample), np.asarray(truth)) for sample in samples]
+
+
+def summarize(photos: list[list[ColorScores]]) -> dict[str, float]:
     """Average what the chart shows over the photos."""
-    samples = [score for photo in painted for score in photo.scores[SAMPLE]]
+    samples = [score for photo in photos for score in photo]
     return {
         "one sample dE00": float(np.mean([score.delta_e for score in samples])),
-        "best dE00": float(np.mean([photo.scores[best][0].delta_e for photo in painted])),
+        "best dE00": float(np.mean([min(score.delta_e for score in photo) for photo in photos])),
         "CF": float(np.mean([score.colorfulness for score in samples])),
         "true CF": float(np.mean([score.true_colorfulness for score in samples])),
-        "seconds": float(np.mean([photo.seconds[SAMPLE] for photo in painted])),
     }
 
 
