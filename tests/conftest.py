@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from loopback_hub import LoopbackHub
 from PIL import Image
 
 from colorize_pipeline import ColorizationPipeline, create_unet
@@ -52,6 +53,12 @@ def make_scheduler(beta_schedule, zero_snr, num_timesteps, prediction_type="v_pr
 @pytest.fixture
 def pipeline() -> ColorizationPipeline:
     return make_pipeline()
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with LoopbackHub({"ann-token": "ann", "bob-token": "bob"}) as hub:
+        yield hub
 
 
 @pytest.fixture

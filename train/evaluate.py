@@ -47,7 +47,7 @@ from colorize_pipeline.metrics import ColorScores
 SHEET_PHOTOS = 24
 SHEET_SAMPLES = 3
 
-# Timesteps drawn per photo for the bound; all of them would take two passes of the network each.
+# Of the bound, per photo. Each takes two passes of the network; more make the standard error of the photos smaller.
 _BOUND_TIMESTEPS = 32
 
 
@@ -60,7 +60,7 @@ def main(arguments: argparse.Namespace) -> None:
     painter = Painter(
         pipeline,
         arguments.samples,
-        _BOUND_TIMESTEPS if arguments.bits_per_dimension else 0,
+        arguments.bits_per_dimension,
         arguments.steps,
         arguments.processing_resolution,
         arguments.guidance_scale,
@@ -144,6 +144,7 @@ def write_results(
         "scheduler": type(painter.pipeline.scheduler).__name__,
         "guidance_scale": painter.guidance_scale,
         "samples": painter.number,
+        "bound_timesteps": painter.bound_timesteps,
         "dtype": arguments.dtype,
     }
     results = {
@@ -237,7 +238,15 @@ if __name__ == "__main__":
         "--features", help="TorchScript file (or user/repository/file on the Hub) of the network for FID"
     )
     parser.add_argument("--two-sample", action="store_true", help="train a classifier to tell painted from real")
-    parser.add_argument("--bits-per-dimension", action="store_true", help="add the bound on the likelihood")
+    parser.add_argument(
+        "--bits-per-dimension",
+        type=int,
+        nargs="?",
+        const=_BOUND_TIMESTEPS,
+        default=0,
+        metavar="TIMESTEPS",
+        help=f"add the bound on the likelihood, from so many timesteps of each photo (default: {_BOUND_TIMESTEPS})",
+    )
     parser.add_argument("--cell", type=int, default=160, help="longest side of a picture on the sheet, in pixels")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
