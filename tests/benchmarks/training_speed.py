@@ -5,8 +5,9 @@ How fast training is beside a plain loop, with the same network, batch and photo
 
 The plain loop does what the usual script for unconditional diffusion does: it decodes and crops every file when its
 turn comes, keeps the default memory layout and optimizer, and reads the loss after every update; once in float32 and
-once in bfloat16. Ours is `train/train.py`'s own configuration of the small network. Prints photos per second and the
-share of what a large convolution reaches on this machine, in rounds that take turns, and the ratio of the medians.
+once in bfloat16. Ours is `train/train.py`'s own configuration of the small network, without and with `--compile true`
+(which takes minutes to start). Prints photos per second and the share of what a large convolution reaches on this
+machine, in rounds that take turns, and the ratio of the medians.
 """
 
 import statistics
@@ -38,7 +39,7 @@ ROUNDS = 3
 class Loop:
     """A training loop that can be stopped and continued, so that several can take turns."""
 
-    def __init__(self, folder: str, resolution: int, ours: bool, dtype: torch.dtype):
+    def __init__(self, folder: str, resolution: int, ours: bool, dtype: torch.dtype, compiled: bool = False):
         arguments = ["--config", str(ROOT / "train/configs/small.json"), "--output_dir", "unused"]
         arguments += ["--dataset", folder, "--dataset_files", "train-0*.parquet", "--decode_once", str(ours)]
         arguments += ["--resolutions", str(resolution), "--stage_photos", "640000", "--batch_size", str(BATCH_SIZE)]
@@ -47,6 +48,8 @@ class Loop:
         self.unet = create_unet(**self.config.network)
         if ours:
             self.unet.to(memory_format=torch.channels_last)
+        if compiled:
+            self.unet.compile()
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), fused=True if ours else None)
         self.ema = EMAModel(self.unet.parameters(), foreach=ours)
         self.read_loss = not ours
@@ -84,18 +87,19 @@ def main(folder: str) -> None:
             "plain, float32": Loop(folder, resolution, ours=False, dtype=torch.float32),
             "plain, bfloat16": Loop(folder, resolution, ours=False, dtype=torch.bfloat16),
             "ours": Loop(folder, resolution, ours=True, dtype=torch.bfloat16),
+            "ours, compiled": Loop(folder, resolution, ours=True, dtype=torch.bfloat16, compiled=True),
         }
         speeds = {name: [] for name in loops}
         for _ in range(ROUNDS):
             for name, loop in loops.items():
                 speeds[name].append(loop.photos_per_second())
         flops = training_flops(loops["ours"].config, resolution)
-        ours = statistics.median(speeds["ours"])
+        plain = statistics.median(speeds["plain, bfloat16"])
         for name, values in speeds.items():
             median = statistics.median(values)
             print(
                 f"crops of {resolution}, {name}: {median:.1f} photos/s ({min(values):.1f} to {max(values):.1f}),"
-                f" {median * flops / peak:.0%} of that; ours is {ours / median:.2f} times as fast"
+                f" {median * flops / peak:.0%} of that, {median / plain:.2f} times the plain loop in bfloat16"
             )
 
 
