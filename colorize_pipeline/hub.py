@@ -65,7 +65,7 @@ def stage_model_repository(
     samples: Sequence[str | Path] = (),
     datasets: Sequence[str] = (),
     tags: Sequence[str] = (),
-    license: str = "apache-2.0",
+    license: str | None = None,
 ) -> None:
     """
     Write everything that belongs into a model repository, and nothing else.
@@ -86,7 +86,7 @@ def stage_model_repository(
         training_config (`dict`, *optional*):
             The configuration of the training run. Of local paths in it only the last part is published.
         datasets (list of `str`, *optional*), tags (list of `str`, *optional*), license (`str`, *optional*):
-            For the card's front matter.
+            For the card's front matter, over what the template's own says.
 
     Raises:
         `ValueError`: if the folder is not a colorization pipeline in safetensors, weights are not finite in the type
@@ -110,7 +110,7 @@ def stage_model_repository(
     card = _add_front_matter(text, repo_id.split("/")[-1], evaluations, list(datasets), list(tags), license)
     if isinstance(pipeline_or_folder, (str, Path)):
         check_model_folder(pipeline_or_folder)
-        pipeline_or_folder = ColorizationPipeline.from_pretrained(pipeline_or_folder, use_safetensors=True)
+        pipeline_or_folder = ColorizationPipeline.from_pretrained(pipeline_or_folder)
     if not isinstance(pipeline_or_folder, ColorizationPipeline):
         name = type(pipeline_or_folder).__name__
         raise ValueError(
@@ -307,7 +307,12 @@ def _fill_template(text: str, **contents: str) -> str:
 
 
 def _add_front_matter(
-    text: str, model_name: str, evaluations: list[Evaluation], datasets: list[str], tags: list[str], license: str
+    text: str,
+    model_name: str,
+    evaluations: list[Evaluation],
+    datasets: list[str],
+    tags: list[str],
+    license: str | None,
 ) -> ModelCard:
     card = ModelCard(text if text.startswith("---") else f"---\n\n---\n{text}")
     results = [

@@ -83,6 +83,7 @@ def staged(run_folder, tmp_path_factory):
         evaluations=EVALUATIONS,
         training_config=json.loads((run_folder / "training_config.json").read_text()),
         samples=[run_folder / "my sample.png"],
+        license="mit",
     )
     return folder
 
@@ -93,6 +94,7 @@ def pushed(hub, run_folder, tmp_path_factory):
     evaluations = [run_folder / f"results-{number}.json" for number in range(len(EVALUATIONS))]
     command = [ROOT / "train" / "push_to_hub.py", run_folder / "pipeline", REPO, "--tag", "v1"]
     command += ["--card-template", run_folder / "card.md", "--samples", run_folder / "my sample.png"]
+    command += ["--license", "mit"]
     return run(hub, [*command, "--evaluation", *evaluations], tmp_path_factory.mktemp("push"), token="ann-token")
 
 
@@ -226,7 +228,7 @@ def test_the_card_tells_the_figures_exactly_and_keeps_no_placeholder(staged):
     }  # fmt: skip
     assert arguments[0] == {"size": 256, "num_inference_steps": 8, "photos": "kodak"}
     assert (card.data.license, card.data.library_name, card.data.pipeline_tag) == (
-        "apache-2.0", "diffusers", "image-to-image",
+        "mit", "diffusers", "image-to-image",
     )  # fmt: skip
     assert card.data.metrics == ["PSNR", "dE00", "mean of |dCF|"]
     assert "| one sample | 21.12 | 11.5 |\n| 1-step mean | 3e-07 |  |" in card.text
@@ -326,16 +328,16 @@ def test_a_card_that_would_be_wrong_is_refused_before_anything_is_written(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.skipif(not (ROOT / "model_card.md").exists(), reason="model_card.md is not in this checkout")
-def test_the_card_of_this_project_renders(run_folder, tmp_path):
+@pytest.mark.parametrize("template", ["model_card.md", "train/card_template.md"])
+def test_the_card_of_this_project_and_that_for_other_models_render(run_folder, tmp_path, template):
     stage_model_repository(
-        run_folder / "pipeline", tmp_path / "new", repo_id=REPO, card_template=ROOT / "model_card.md",
-        evaluations=EVALUATIONS,
-    )  # fmt: skip
+        run_folder / "pipeline", tmp_path / "new", repo_id=REPO, card_template=ROOT / template, evaluations=EVALUATIONS
+    )
 
     card = ModelCard.load(tmp_path / "new" / "README.md")
     assert len(card.data.eval_results) == sum(len(evaluation["metrics"]) for evaluation in EVALUATIONS)
-    assert "21.12" in card.text
+    assert "21.12" in card.text and loading_lines(REPO) in card.text
+    assert card.data.license is None  # that is for its author to say
 
 
 # Pushing

@@ -95,6 +95,23 @@ def test_sixteen_bit_gray_comes_back_as_sixteen_bit_color_with_the_same_gray(tmp
     assert [round(value) for value in photo.dpi] == [600, 600]
 
 
+def test_sixteen_bit_tiff_keeps_its_depth_with_opacity_and_texts_of_any_language(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    codes = np.random.default_rng(0).integers(0, 65536, (9, 7, 4), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "in.tif", codes, photometric="rgb", extrasamples=["unassalpha"], software=False)
+
+    photo = read_photo(tmp_path / "in.tif")
+    photo.exif[0x013B] = "© José"  # the artist
+    photo.exif[0x8769] = {0x9003: "1936:03:01 12:00:00"}
+    notes = write_photo(tmp_path / "out.tif", photo.image, photo)
+
+    assert np.array_equal(photo.image, codes[:, :, :3]) and "opacity is not kept at 16 bit" in photo.notes
+    assert notes and "Exif" in notes[0]
+    with tifffile.TiffFile(tmp_path / "out.tif") as result:
+        assert np.array_equal(result.asarray(), photo.image)
+        assert result.pages[0].tags["Artist"].value in ("© José", "© José".encode())
+
+
 def test_opacity_is_kept(tmp_path):
     image = Image.new("LA", (8, 8), (90, 255))
     image.putpixel((3, 3), (90, 17))
@@ -192,7 +209,40 @@ def test_two_photos_that_would_share_a_result_are_refused(tmp_path, photo):
     assert not list(tmp_path.glob("*.color.png"))
 
 
-def test_help_answers_without_importing_torch():
-    code = "import sys; from colorize_pipeline.apps import cli; sys.exit('torch' in sys.modules)"
+def test_the_photo_itself_is_never_a_target(tmp_path, photo):
+    (tmp_path / "album").mkdir()
+    photo.save(tmp_path / "album" / "a.png")
+    photo.save(tmp_path / "album" / "b.compare.jpg")
+    before = {path: path.read_bytes() for path in (tmp_path / "album").iterdir()}
 
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    for arguments in (
+        ["album/a.png", "-o", "album/a.png"],
+        ["album/b.compare.jpg", "-o", "album/b.png", "--compare"],
+        ["album/../album/a.png", "album/b.compare.jpg", "-o", "album/a.png"],
+    ):
+        paths = [str(tmp_path / part) if "/" in part else part for part in arguments]
+        assert CliRunner().invoke(app, [*paths, "--overwrite"]).exit_code == 2
+
+    assert {path: path.read_bytes() for path in (tmp_path / "album").iterdir()} == before
+
+
+def test_results_are_told_from_photos_by_their_whole_name(tmp_path, checkpoint, photo):
+    for name in ("trip.colorado.png", "trip.color-1.png", "trip.compare.jpg", "._trip.png"):
+        photo.save(tmp_path / name)
+
+    result = CliRunner().invoke(app, [str(tmp_path), "-o", str(tmp_path / "out"), "--model", checkpoint])
+
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["trip.colorado.color.png"]
+
+
+def test_help_answers_without_importing_torch():
+    code = """
+import sys
+from colorize_pipeline.apps.cli import app
+app(["--help"], standalone_mode=False)
+sys.exit("torch" in sys.modules)"""
+
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert result.returncode == 0 and "Turn gray photographs into color" in result.stdout

@@ -15,12 +15,9 @@ def test_in_one_step_all_samplers_paint_the_mean_and_in_two_they_part(tmp_path):
     Image.fromarray(data.coffee()[:300, 100:400]).save(tmp_path / "photos" / "coffee.png")
     make_pipeline().save_pretrained(tmp_path / "checkpoint")
 
-    main(
-        Namespace(
-            checkpoint=str(tmp_path / "checkpoint"), photos=[str(tmp_path / "photos")], max_photos=1, size=64,
-            samples=2, training=None, results=str(tmp_path / "results"),
-        )
-    )  # fmt: skip
+    arguments = {"photos": [str(tmp_path / "photos")], "split": "test", "max_photos": 1, "size": 64, "samples": 2}
+    folders = {"checkpoint": str(tmp_path / "checkpoint"), "training": None, "results": str(tmp_path / "results")}
+    main(Namespace(**arguments, **folders))
 
     rows = json.loads((tmp_path / "results" / "steps.json").read_text())["rows"]
     scores = {steps: [row["one sample dE00"] for row in rows if row["steps"] == steps] for steps in STEPS}

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from conftest import seeded
+from photo_dataset import draw_hints
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_config import TrainingConfig, parse_config
@@ -100,7 +103,7 @@ def test_a_run_leaves_a_pipeline_that_colorizes_and_all_that_explains_it(uninter
 
 def test_a_run_stopped_by_sigterm_and_then_by_kill_9_continues_exactly(photos, uninterrupted, tmp_path):
     arguments = [sys.executable, *command(photos, tmp_path)]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""}
 
     for number, (signal_number, exit_code) in enumerate(((signal.SIGTERM, 143), (signal.SIGKILL, -9))):
         process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment)
@@ -124,6 +127,21 @@ def test_a_run_stopped_by_sigterm_and_then_by_kill_9_continues_exactly(photos, u
         for folder in (tmp_path, uninterrupted)
     )
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_a_run_killed_between_its_last_checkpoint_and_its_pipeline_writes_the_pipeline(
+    photos, uninterrupted, tmp_path
+):
+    run_again = shutil.copytree(uninterrupted, tmp_path / "run", ignore=shutil.ignore_patterns("pipeline"))
+
+    result = run([sys.executable], command(photos, run_again, validation_photos=0))
+
+    assert result.returncode == 0, result.stderr
+    names = ("unet/diffusion_pytorch_model.safetensors", "model_index.json")
+    assert all(
+        (run_again / "pipeline" / name).read_bytes() == (uninterrupted / "pipeline" / name).read_bytes()
+        for name in names
+    )
 
 
 def test_a_run_that_starts_from_a_trained_pipeline_has_its_weights(photos, uninterrupted, tmp_path):
@@ -193,26 +211,40 @@ def test_a_source_is_drawn_as_often_as_its_weight_says(photos, tmp_path):
     assert share == pytest.approx(14 * 0.25 / (14 * 0.25 + 28), abs=0.01)
 
 
-def test_a_folder_of_photos_trains_like_parquet(photo, tmp_path):
-    (tmp_path / "sub folder").mkdir()
-    for number in range(3):
-        photo.convert("RGB").rotate(number * 90).save(tmp_path / "sub folder" / f"{number}.jpg")
+def test_a_folder_of_photos_trains_like_parquet_whatever_its_files_are_called(photo, tmp_path):
+    (tmp_path / "sub [folder]").mkdir()
+    names = ["train station.jpg", "test 1.PNG", "sub [folder]/é.jpg"]
+    for number, name in enumerate(names):
+        photo.convert("RGB").rotate(number * 90).save(tmp_path / name)
+    (tmp_path / "._test 1.PNG").write_bytes(b"what a Mac leaves on other disks")
 
     batch = samples(tmp_path, tmp_path / "run", 1)[0]
 
+    assert {Path(name).relative_to(tmp_path).as_posix() for name in batch["name"]} == set(names)
     assert batch["clean_sample"].shape == (8, 2, 8, 8)
     assert batch["luminance"].shape == (8, 1, 32, 32)
     assert batch["luminance"].abs().max() <= 1
 
 
-def test_hints_show_the_true_color_where_the_mask_is_set(photos, tmp_path):
-    batch = samples(photos, tmp_path, 1, hint_probability=1.0, condition_dropout=0.0)[0]
+def test_hints_show_the_true_color_where_the_mask_is_set():
+    chroma = torch.arange(128.0).view(2, 8, 8)  # a ramp: the mean of a square is the color in its middle
+    drawn = [draw_hints(chroma, seeded(seed)) for seed in range(300)]
 
-    for chroma, hints in zip(batch["clean_sample"], batch["hints"], strict=True):
+    single = [hints for hints in drawn if is_one_square(hints)]
+    assert {int(hints[2].sum()) for hints in single} == {1, 4, 9}  # one click is what most users give
+    for hints in single:
         known = hints[2] == 1
-        assert 0 < known.sum() < known.numel()
-        assert (hints[:2, ~known] == 0).all()
-        assert (hints[:2, known] - chroma[:, known]).abs().mean() < chroma.abs().mean()
+        expected = chroma[:, known].mean(dim=1, keepdim=True).expand(-1, int(known.sum()))
+        torch.testing.assert_close(hints[:2, known], expected)
+    for hints in drawn:
+        assert (hints[2] == 1).any() and (hints[:2, hints[2] == 0] == 0).all()
+
+
+def is_one_square(hints: torch.Tensor) -> bool:
+    mask = hints[2] == 1
+    rows, columns = mask.any(dim=1).sum(), mask.any(dim=0).sum()
+    one_color = (hints[:2, mask] == hints[:2, mask][:, :1]).all()  # two that overlap have two
+    return bool(rows == columns and rows * columns == mask.sum() and one_color)
 
 
 def test_a_misspelt_option_is_refused_with_the_nearest_valid_one(tmp_path):
@@ -221,8 +253,9 @@ def test_a_misspelt_option_is_refused_with_the_nearest_valid_one(tmp_path):
 
     with pytest.raises(ValueError, match="'learning_rat'.*'learning_rate'"):
         parse_config(["--config", str(config), "--output_dir", "x"])
-    with pytest.raises(ValueError, match="'batch_sise'.*'batch_size'"):
-        parse_config(["--output_dir", "x", "--batch_sise", "3"])
+    for flags in (["--batch_sise", "3"], ["-batch_sise", "3"]):
+        with pytest.raises(ValueError, match="'batch_sise'.*'batch_size'"):
+            parse_config(["--output_dir", "x", *flags])
 
 
 @pytest.mark.parametrize("name", ["small", "smoke"])
@@ -232,7 +265,7 @@ def test_the_configurations_that_ship_are_valid_and_flags_win_over_them(name):
     config = parse_config(flags)
 
     assert (config.dataset, config.seed) == ("y", 5)
-    config.check_photos_per_update(config.batch_size * config.gradient_accumulation_steps)
+    config.check_photos_per_update(config.batch_size * config.gradient_accumulation_steps, images_seen=0)
 
 
 def test_a_folder_with_another_run_is_refused(tmp_path):
@@ -241,3 +274,5 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
 
     with pytest.raises(ValueError, match="`preset` 'base'.*'small'"):
         config.check_same_run(tmp_path / "training_config.json")
+    with pytest.raises(ValueError, match="checkpoint of 96 photos.*64 photos per update"):
+        config.check_photos_per_update(64, images_seen=96)

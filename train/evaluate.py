@@ -47,6 +47,9 @@ from colorize_pipeline.metrics import ColorScores
 SHEET_PHOTOS = 24
 SHEET_SAMPLES = 3
 
+# Half of them train the classifier of the two-sample test, and stand for the others in the disjoint distance.
+_MIN_PHOTOS = 4
+
 # Of the bound, per photo. Each takes two passes of the network; more make the standard error of the photos smaller.
 _BOUND_TIMESTEPS = 32
 
@@ -70,7 +73,9 @@ def main(arguments: argparse.Namespace) -> None:
     output.mkdir(parents=True, exist_ok=True)
     if arguments.sheet_only:
         photos = [
-            photo for source in arguments.photos for photo in load_spread(source, arguments.max_photos or SHEET_PHOTOS)
+            photo
+            for source in arguments.photos
+            for photo in load_spread(source, arguments.split, arguments.max_photos or SHEET_PHOTOS)
         ]
         grays = [photo.convert("L") for photo in photos]
         rows = [
@@ -85,14 +90,21 @@ def main(arguments: argparse.Namespace) -> None:
     squares = [
         (Path(source).name, ImageOps.fit(photo, (arguments.size, arguments.size), Image.Resampling.LANCZOS))
         for source in arguments.photos
-        for photo in load_spread(source, arguments.max_photos)
+        for photo in load_spread(source, arguments.split, arguments.max_photos)
     ]
+    names = [Path(source).name for source in arguments.photos]
+    fewest = min(sum(dataset == name for dataset, _ in squares) for name in names)
+    needed = _MIN_PHOTOS if arguments.two_sample or network else 2 if arguments.bits_per_dimension else 1
+    if fewest < needed or len(set(names)) < len(names):
+        raise ValueError(
+            f"`--photos` must name sets of different names, with at least {needed} photos each for these columns, but"
+            f" got {', '.join(names)}, the smallest with {fewest}."
+        )
     photos = [
         painter.paint(dataset, truth, number) for number, (dataset, truth) in enumerate(tqdm(squares, unit="photo"))
     ]
 
     # 3. Write what came out, of each set and of all together
-    names = list(dict.fromkeys(photo.dataset for photo in photos))
     for name in names if len(names) > 1 else []:
         write_results(
             [photo for photo in photos if photo.dataset == name], name, output / name, painter, network, arguments
@@ -143,7 +155,7 @@ def write_results(
         "num_inference_steps": painter.steps,
         "scheduler": type(painter.pipeline.scheduler).__name__,
         "guidance_scale": painter.guidance_scale,
-        "samples": painter.number,
+        "samples": painter.num_samples,
         "bound_timesteps": painter.bound_timesteps,
         "dtype": arguments.dtype,
     }
@@ -225,6 +237,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--photos", required=True, nargs="+", help="folders of photos or parquet shards, or Hub data sets"
     )
+    parser.add_argument("--split", default="test", help="of data sets on the Hub")
     parser.add_argument("--output", required=True, help="folder for results.json, results.md and sheet.jpg")
     parser.add_argument("--sheet-only", action="store_true", help="paint whole photos on a sheet, score nothing")
     parser.add_argument("--max-photos", type=int, help="score only so many of each set, spread over it")

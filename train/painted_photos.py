@@ -1,12 +1,14 @@
 """Color photos painted anew from their gray, in every way that the evaluation compares."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
-from photo_dataset import first_readable, load_photos
+from photo_dataset import load_photos
+from photo_rows import readable_photos
 from PIL import Image
 
 from colorize_pipeline import ColorizationPipeline
@@ -58,7 +60,7 @@ class Painter:
 
     Args:
         pipeline (`ColorizationPipeline`): Its own settings hold where those below are `None`.
-        number (`int`): Samples of each photo.
+        num_samples (`int`): Of each photo.
         bound_timesteps (`int`): Drawn for the bound on the likelihood of each photo; 0: no bound.
         steps (`int`, *optional*), resolution (`int`, *optional*), guidance_scale (`float`, *optional*): Of a sample.
     """
@@ -66,19 +68,20 @@ class Painter:
     def __init__(
         self,
         pipeline: ColorizationPipeline,
-        number: int,
+        num_samples: int,
         bound_timesteps: int = 0,
         steps: int | None = None,
         resolution: int | None = None,
         guidance_scale: float | None = None,
     ):
         self.pipeline = pipeline
-        self.number = number
+        self.num_samples = num_samples
         self.bound_timesteps = bound_timesteps
-        self.steps = steps or pipeline.config.default_num_inference_steps
-        self.resolution = resolution or pipeline.config.default_processing_resolution
-        self.guidance_scale = guidance_scale or pipeline.config.default_guidance_scale
-        self.best = f"best of {number}"
+        defaults = pipeline.config
+        self.steps = defaults.default_num_inference_steps if steps is None else steps
+        self.resolution = defaults.default_processing_resolution if resolution is None else resolution
+        self.guidance_scale = defaults.default_guidance_scale if guidance_scale is None else guidance_scale
+        self.best = f"best of {num_samples}"
 
     def mean(self, gray: Image.Image, number: int) -> Image.Image:
         """Paint the mean estimate of the `number`-th photo in one step."""
@@ -101,25 +104,25 @@ class Painter:
         """Paint the `number`-th photo in every way and score the results."""
         gray = truth.convert("L")
         luma, chroma = torch.from_numpy(np.array(gray)), true_chroma(truth)
-        floor_size = max(1, round(self.resolution / self.pipeline.config.luminance_patch))
+        floor_size = max(1, round((self.resolution or truth.width) / self.pipeline.config.luminance_patch))
         clock = [time.perf_counter()]
         mean = self.mean(gray, number)
         clock.append(time.perf_counter())
-        samples = [np.asarray(sample) for sample in self.samples(gray, self.number, number)]
+        samples = [np.asarray(sample) for sample in self.samples(gray, self.num_samples, number)]
         clock.append(time.perf_counter())
 
         target = np.asarray(truth)
         rows = {
             GRAY: np.asarray(gray.convert("RGB")),
             ORACLE: join(luma, chroma.mean(dim=(1, 2), keepdim=True)).numpy(),
-            FLOOR: join(luma, shrink(chroma, floor_size)).numpy(),
+            FLOOR: join(luma, shrink_chroma(chroma, floor_size)).numpy(),
             TRUTH: target,
             MEAN: np.asarray(mean),
             SAMPLE: samples[0],
         }
         scores = {name: [score_colors(image, target)] for name, image in rows.items()}
         scores[SAMPLE] += [score_colors(sample, target) for sample in samples[1:]]
-        best = min(range(self.number), key=lambda index: scores[SAMPLE][index].delta_e)
+        best = min(range(self.num_samples), key=lambda index: scores[SAMPLE][index].delta_e)
         rows[self.best], scores[self.best] = samples[best], [scores[SAMPLE][best]]
         bound = None
         if self.bound_timesteps:
@@ -137,17 +140,16 @@ class Painter:
             samples=samples,
             scores=scores,
             diversity=float(np.mean([mean_delta_e(*pair) for pair in neighbors])) if neighbors else 0.0,
-            seconds={MEAN: clock[1] - clock[0], SAMPLE: (clock[2] - clock[1]) / self.number},
+            seconds={MEAN: clock[1] - clock[0], SAMPLE: (clock[2] - clock[1]) / self.num_samples},
             bound=bound,
         )
 
 
-def load_spread(source: str, number: int | None) -> list[Image.Image]:
-    """Load so many photos (`None`: all), evenly spread over the set: files are often sorted by subject."""
-    photos = load_photos(source, "*.parquet", "test", streaming=False)
+def load_spread(source: str, split: str, number: int | None) -> Iterator[Image.Image]:
+    """Read so many photos (`None`: all), evenly spread over the set: files are often sorted by subject."""
+    photos = load_photos(source, "*.parquet", split, streaming=False)
     number = len(photos) if number is None else min(number, len(photos))
-    rows = (photos[index * len(photos) // number]["image"] for index in range(number))
-    return [first_readable(lambda _, row=row: row)[0] for row in rows]
+    return readable_photos(photos[index * len(photos) // number]["image"] for index in range(number))
 
 
 def true_chroma(photo: Image.Image) -> torch.Tensor:
@@ -155,7 +157,7 @@ def true_chroma(photo: Image.Image) -> torch.Tensor:
     return rgb_to_chroma(torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255)[0]
 
 
-def shrink(chroma: torch.Tensor, size: int) -> torch.Tensor:
+def shrink_chroma(chroma: torch.Tensor, size: int) -> torch.Tensor:
     """Resample square chroma planes to `size`."""
     matrix = resize_matrix(chroma.shape[-1], size)
     return matrix @ chroma @ matrix.T

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from skimage.color import lab2rgb
 
-from colorize_pipeline.apps.photo_file import PHOTO_SUFFIXES
+from colorize_pipeline.apps.photo_file import find_photos
 from colorize_pipeline.image_processor import ColorizationImageProcessor
 
 
@@ -135,11 +135,7 @@ def _find_in_arrays(folder: Path) -> list[dict]:
 
 def _find_in_folders(folder: Path) -> list[dict]:
     color, gray = (
-        {
-            path.relative_to(folder / side).as_posix()
-            for path in (folder / side).rglob("*")
-            if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
-        }
+        {path.relative_to(folder / side).as_posix() for path in find_photos(folder / side)}
         for side in (_COLOR_FOLDER, _GRAY_FOLDER)
     )
     unmatched = [f"{_COLOR_FOLDER}/{name}" for name in sorted(color - gray)]

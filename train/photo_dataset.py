@@ -24,7 +24,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from training_config import TrainingConfig
 
-from colorize_pipeline.apps.photo_file import PHOTO_ERRORS
+from colorize_pipeline.apps.photo_file import PHOTO_ERRORS, find_photos
 from colorize_pipeline.color import LUMA_WEIGHTS, rgb_to_chroma
 
 
@@ -51,7 +51,8 @@ def load_photos(
         image_column (`str`, *optional*, defaults to `"image"`): Column that holds the photos.
 
     Raises:
-        `ValueError`: if `name` starts like a path and is no folder, or has no such column; or pairs that do not fit.
+        `ValueError`: if `name` starts like a path and is no folder, or is an empty one, or has no such column; or for
+            pairs that do not fit.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -62,9 +63,13 @@ def load_photos(
             photos = datasets.Dataset.from_dict({image_column: pairs})
             return photos.to_iterable_dataset() if streaming else photos
         else:
-            photos = datasets.load_dataset(
-                "imagefolder", data_dir=name, split="train", streaming=streaming, drop_labels=True, drop_metadata=True
-            )
+            # Not by `imagefolder`, which would take one file named "train station.jpg" for the whole training split.
+            paths = [str(path) for path in find_photos(folder)]
+            if not paths:
+                raise ValueError(f"`dataset` {name} is a folder without photos, and without shards like {files}.")
+            features = datasets.Features({image_column: datasets.Image(decode=False)})
+            photos = datasets.Dataset.from_dict({image_column: paths}, features)
+            photos = photos.to_iterable_dataset() if streaming else photos
     elif name.startswith((".", "/", "~")):
         raise ValueError(f"`dataset` names a folder that does not exist: {name}.")
     else:
@@ -163,7 +168,7 @@ def draw_hints(chroma: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     """
     _, height, width = chroma.shape
     hints = torch.zeros(3, height, width)
-    number = 1 + int(torch.empty(1).geometric_(1 / _MEAN_HINTS, generator=generator))
+    number = int(torch.empty(1).geometric_(1 / _MEAN_HINTS, generator=generator))  # at least 1
     for top, left, size in torch.rand(number, 3, generator=generator).tolist():
         side = 1 + int(size * _MAX_HINT_SIDE)
         rows = slice(int(top * (height - side + 1)), int(top * (height - side + 1)) + side)

@@ -2,6 +2,8 @@
 
 import io
 import math
+import warnings
+from collections.abc import Iterable, Iterator
 
 import datasets
 from paired_photos import read_pair
@@ -28,6 +30,15 @@ def read_row(row: dict) -> tuple[Image.Image, Image.Image | None]:
         return read_pair(row)
     with Image.open(io.BytesIO(row["bytes"]) if row["bytes"] else row["path"]) as file:
         return ImageOps.exif_transpose(file).convert("RGB"), None
+
+
+def readable_photos(rows: Iterable[dict]) -> Iterator[Image.Image]:
+    """Decode photos one after another, with a warning for each that cannot be read."""
+    for row in rows:
+        try:
+            yield read_row(row)[0]
+        except PHOTO_ERRORS as error:
+            warnings.warn(f"photo {row['path']} is passed over, it cannot be read: {error}", stacklevel=2)
 
 
 def decode_once(photos: datasets.Dataset, column: str, shortest: int) -> datasets.Dataset:

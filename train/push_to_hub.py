@@ -15,7 +15,7 @@ from pathlib import Path
 from colorize_pipeline.hub import loading_lines, push_to_hub, stage_model_repository
 
 
-CARD_TEMPLATE = Path(__file__).parents[1] / "model_card.md"
+CARD_TEMPLATE = Path(__file__).parent / "card_template.md"
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -37,6 +37,7 @@ def main(arguments: argparse.Namespace) -> None:
             samples=arguments.samples,
             datasets=arguments.datasets,
             tags=arguments.tags,
+            license=arguments.license,
         )
         commit = push_to_hub(
             folder,
@@ -71,11 +72,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--samples", type=Path, nargs="*", default=[], help="pictures for the card")
     parser.add_argument("--datasets", nargs="*", default=[], help="Hub names of the training data, for the card")
     parser.add_argument("--tags", nargs="*", default=[], help="more tags for the card")
+    parser.add_argument("--license", help="of your model, for the card, such as apache-2.0; default: none is named")
     parser.add_argument(
         "--card-template",
         type=Path,
         default=CARD_TEMPLATE,
-        help="what the card tells about your model; default: model_card.md, about the one of this project",
+        help="what the card tells about your model, as model_card.md does of the model that ships; default: what is"
+        " true of all",
     )
     return parser.parse_args(arguments)
 

@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> None:
     squares = [
         ImageOps.fit(photo, (arguments.size, arguments.size), Image.Resampling.LANCZOS)
         for source in arguments.photos
-        for photo in load_spread(source, arguments.max_photos)
+        for photo in load_spread(source, arguments.split, arguments.max_photos)
     ]
     rows = []
     config = pipeline.scheduler.config
@@ -66,7 +66,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def score_samples(painter: Painter, truth: Image.Image, number: int) -> list[ColorScores]:
     """Paint the `number`-th photo several times and score what comes out."""
-    samples = painter.samples(truth.convert("L"), painter.number, number)
+    samples = painter.samples(truth.convert("L"), painter.num_samples, number)
     return [score_colors(np.asarray(sample), np.asarray(truth)) for sample in samples]
 
 
@@ -132,7 +132,8 @@ def _finish(axes: Axes, title: str, label: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="folder or Hub name; default: that shipped")
-    parser.add_argument("--photos", nargs="*", default=[], help="folders of color photos")
+    parser.add_argument("--photos", nargs="*", default=[], help="folders of color photos, or Hub data sets")
+    parser.add_argument("--split", default="test", help="of data sets on the Hub")
     parser.add_argument("--max-photos", type=int, default=8, help="of each folder, spread over it")
     parser.add_argument("--size", type=int, default=128, help="side of the square photos, in pixels")
     parser.add_argument("--samples", type=int, default=4, help="samples of each photo")

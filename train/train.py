@@ -44,14 +44,15 @@ def main(config: TrainingConfig) -> None:
     )
     photos_per_batch = config.batch_size * accelerator.num_processes
     photos_per_update = photos_per_batch * config.gradient_accumulation_steps
-    config.check_photos_per_update(photos_per_update)
+    config.check_photos_per_update(photos_per_update, images_seen=0)
     if accelerator.is_main_process:
         output_dir.mkdir(parents=True, exist_ok=True)
         config.check_same_run(output_dir / "training_config.json")
         (output_dir / "training_config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
     accelerator.init_trackers("logs")
     if accelerator.device.type == "cpu":  # launchers leave one thread to each process
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // accelerator.num_processes))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        torch.set_num_threads(max(1, cores // accelerator.num_processes))
     stop = StopRequest()
 
     # 2. Network, its running average, noise scheduler, optimizer
@@ -61,7 +62,6 @@ def main(config: TrainingConfig) -> None:
         trained = ColorizationPipeline.from_pretrained(config.initial_pipeline, dtype=torch.float32)
         unet.load_state_dict(trained.unet.state_dict())
     ema = EMAModel(unet.parameters(), decay=config.ema_max_decay, foreach=True)
-    ema.to(accelerator.device)
     noise_scheduler = create_noise_scheduler(config)
     optimizer = torch.optim.AdamW(
         unet.parameters(),
@@ -77,6 +77,8 @@ def main(config: TrainingConfig) -> None:
 
     # 3. Where the run stands, and the photos from there on
     images_seen = load_newest_checkpoint(accelerator, output_dir)
+    config.check_photos_per_update(photos_per_update, images_seen)
+    ema.to(accelerator.device)  # after loading, which leaves it on the CPU
     with accelerator.main_process_first():  # where photos are decoded once, by one process for all
         dataloader = create_dataloader(
             config, noise_scheduler, images_seen, accelerator.process_index, accelerator.num_processes
@@ -154,6 +156,9 @@ def main(config: TrainingConfig) -> None:
                 resolution = config.resolution_at(images_seen - 1)
                 accelerator.log(validation.run(pipeline, resolution, images_seen), step=images_seen)
             clock = time.perf_counter()
+    if accelerator.is_main_process:  # once more: a run that was killed after its last checkpoint resumes here
+        ema.copy_to(pipeline.unet.parameters())
+        pipeline.save_pretrained(output_dir / "pipeline")
     accelerator.end_training()
     if config.push_to_hub and accelerator.is_main_process:
         push_to_hub.main(push_to_hub.parse_arguments([str(output_dir / "pipeline"), config.hub_model_id]))

@@ -83,6 +83,7 @@ class TrainingConfig:
     checkpoints_total_limit: int = 2
     validation_photos: int = 50_000  # how often the pipeline is saved and paints the fixed validation photos
     validation_dataset: str = ""  # default: the first photos of the training set
+    validation_split: str = "validation"  # of a `validation_dataset` on the Hub
     validation_files: str = "*.parquet"
     num_validation_images: int = 12
     push_to_hub: bool = False  # push the finished pipeline, with its card, to the Hub
@@ -139,6 +140,11 @@ class TrainingConfig:
             raise ValueError(
                 "`dataset` is empty: name a folder of parquet shards or photos, or a data set on the Hub."
             )
+        if self.validation_photos and self.num_validation_images < 1:
+            raise ValueError(
+                f"`num_validation_images` must be at least 1, but got {self.num_validation_images}: to leave out the"
+                " validation, set `validation_photos` to 0."
+            )
         self.weight_of_source()
 
     @property
@@ -155,15 +161,22 @@ class TrainingConfig:
     def check_same_run(self, path: Path) -> None:
         """Refuse to go on in the folder of a run whose network or noise differs: its checkpoints would not fit."""
         previous = json.loads(path.read_text()) if path.exists() else {}
-        for name in (*self.network, "chroma_scale", "num_train_timesteps", "beta_schedule", "prediction_type"):
+        noise = ("num_train_timesteps", "beta_schedule", "prediction_type", "rescale_betas_zero_snr")
+        for name in (*self.network, "chroma_scale", *noise):
             if previous.get(name, getattr(self, name)) != getattr(self, name):
                 raise ValueError(
                     f"`output_dir` {self.output_dir} holds a run with `{name}` {previous[name]!r}, but now it is"
                     f" {getattr(self, name)!r}: choose another folder for another run."
                 )
 
-    def check_photos_per_update(self, photos_per_update: int) -> None:
-        """Refuse stages that would end inside an update: a batch holds crops of one resolution."""
+    def check_photos_per_update(self, photos_per_update: int, images_seen: int) -> None:
+        """Refuse stages that would end inside an update, from where the run stands: a batch has one resolution."""
+        if images_seen % photos_per_update:
+            raise ValueError(
+                f"`output_dir` {self.output_dir} holds a checkpoint of {images_seen} photos, no multiple of the"
+                f" {photos_per_update} photos per update (batch size x accumulation x processes): go on with as many"
+                " per update as before."
+            )
         for photos in self.stage_photos:
             if photos % photos_per_update:
                 raise ValueError(
@@ -220,7 +233,8 @@ def parse_config(arguments: list[str] | None = None) -> TrainingConfig:
     parser.add_argument("--config", type=Path, help="JSON file with any of the fields below.")
     namespace, unknown = parser.parse_known_args(flags)
     valid = [entry.name for entry in fields(TrainingConfig)]
-    for name in (flag.removeprefix("--").split("=")[0] for flag in unknown if flag.startswith("--")):
+    if unknown:
+        name = unknown[0].lstrip("-").split("=")[0]
         nearest = difflib.get_close_matches(name, valid, n=1, cutoff=0)[0]
         raise ValueError(f"{name!r} is no training option. Did you mean {nearest!r}?")
     return TrainingConfig(**{name: getattr(namespace, name) for name in valid})

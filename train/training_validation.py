@@ -1,11 +1,13 @@
 """During training: the real pipeline on the same photos with the same seeds, as numbers and as a picture."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import torch
 from contact_sheet import contact_sheet
-from photo_dataset import first_readable, load_photos
+from photo_dataset import load_photos
+from photo_rows import readable_photos
 from training_config import TrainingConfig
 
 from colorize_pipeline import ColorizationPipeline
@@ -13,6 +15,9 @@ from colorize_pipeline.metrics import score_colors
 
 
 _SAMPLES = 3
+
+# Longer sides of the photos are shrunk to this: scores of full-size photos would take longer than the training.
+_MAX_SIDE = 512
 
 
 class Validation:
@@ -24,10 +29,16 @@ class Validation:
     """
 
     def __init__(self, config: TrainingConfig):
-        name, files = config.validation_dataset or config.dataset, config.validation_files
-        photos = load_photos(name, files, config.dataset_split, streaming=True, image_column=config.image_column)
+        name, split = config.validation_dataset, config.validation_split
+        if not name:
+            name, split = config.dataset, config.dataset_split
+        photos = load_photos(name, config.validation_files, split, streaming=True, image_column=config.image_column)
         rows = (row[config.image_column] for row in photos)
-        self.photos = [first_readable(lambda _: next(rows))[0] for _ in range(config.num_validation_images)]
+        self.photos = list(itertools.islice(readable_photos(rows), config.num_validation_images))
+        if not self.photos:
+            raise ValueError(f"`validation_dataset` {name} holds no photo that can be read.")
+        for photo in self.photos:
+            photo.thumbnail((_MAX_SIDE, _MAX_SIDE))
         self.folder = Path(config.output_dir) / "validation"
         self.num_inference_steps = config.num_inference_steps
 

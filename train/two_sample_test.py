@@ -112,4 +112,5 @@ def _create_classifier(generator: torch.Generator) -> nn.Module:
         channels = width
     head = nn.Linear(channels, 1)
     nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)

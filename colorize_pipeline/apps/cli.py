@@ -1,5 +1,6 @@
 """The command line: `colorize PHOTO...`"""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from colorize_pipeline import DEFAULT_CHECKPOINT
 
 
 # Results are told from photos by their names, so that a folder can be colorized again.
-_RESULT_MARKS = (".color", ".compare")
+_RESULT_NAME = re.compile(r".*\.(color|compare)(-\d+)?")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -44,16 +45,15 @@ def colorize(
     from colorize_pipeline import ColorizationPipeline
     from colorize_pipeline.apps.photo_file import PHOTO_ERRORS
 
-    jobs = _plan(photos, output, num_images)
+    jobs = _plan(photos, output, num_images, compare)
     if dtype not in ("float32", "bfloat16", "float16"):
         raise typer.BadParameter(f"must be float32, bfloat16 or float16, not {dtype!r}", param_hint="--dtype")
     logging.disable_progress_bar()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        pipe = ColorizationPipeline.from_pretrained(
-            model or DEFAULT_CHECKPOINT, dtype=getattr(torch, dtype), use_safetensors=True
-        ).to(device)
+        pipe = ColorizationPipeline.from_pretrained(model or DEFAULT_CHECKPOINT, dtype=getattr(torch, dtype))
+        pipe.to(device)
     except (OSError, ValueError, RuntimeError) as error:
         typer.echo(f"The model cannot be loaded: {error}", err=True)
         raise typer.Exit(1) from error
@@ -73,7 +73,7 @@ def colorize(
                 counts["colorized"] += 1
                 for _, target in wanted:
                     tqdm.write(str(target))
-            except PHOTO_ERRORS as error:
+            except (*PHOTO_ERRORS, RuntimeError) as error:  # RuntimeError: a photo too large for the device's memory
                 counts["failed"] += 1
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 tqdm.write(f"{source}: not colorized: {reason}")
@@ -98,11 +98,13 @@ def _colorize_one(
     import torch
     from PIL import Image
 
-    from colorize_pipeline.apps.photo_file import read_photo, write_photo
+    from colorize_pipeline.apps.photo_file import PHOTO_ERRORS, read_photo, write_photo
 
     photo = read_photo(source)
+    notes = list(photo.notes)
     colored = pipe(
-        [photo.image] * len(targets),
+        photo.image,
+        num_images_per_input=len(targets),
         num_inference_steps=steps,
         saturation=saturation,
         generator=[torch.Generator().manual_seed(seed + number) for number, _ in targets],
@@ -111,14 +113,17 @@ def _colorize_one(
     for (_, target), image in zip(targets, colored, strict=True):
         if photo.sixteen_bit:
             image = np.rint(image * 65535).astype(np.uint16)
-        write_photo(target, image, photo, overwrite)
+        notes += write_photo(target, image, photo, overwrite)
         if compare:
             color = Image.fromarray((image // 257).astype(np.uint8)) if photo.sixteen_bit else image
             pair = Image.new("RGB", (2 * color.width, color.height))
             pair.paste(color.convert("L"), (0, 0))
             pair.paste(color, (color.width, 0))
-            write_photo(_compare_path(target), pair, photo, overwrite=True)
-    return photo.notes
+            try:
+                write_photo(_compare_path(target), pair, photo, overwrite)
+            except PHOTO_ERRORS as error:  # the photo itself is colorized
+                notes.append(f"no comparison: {error}")
+    return tuple(dict.fromkeys(notes))
 
 
 def _compare_path(target: Path) -> Path:
@@ -127,15 +132,14 @@ def _compare_path(target: Path) -> Path:
     return target.with_name(f"{'.compare'.join(stem.rsplit('.color', 1))}.jpg")
 
 
-def _plan(photos: list[Path], output: Path | None, num_images: int) -> list[tuple[Path, list[Path]]]:
+def _plan(photos: list[Path], output: Path | None, num_images: int, compare: bool) -> list[tuple[Path, list[Path]]]:
     """Decide which photos are read and where each result goes, before anything is done."""
-    from colorize_pipeline.apps.photo_file import OUTPUT_SUFFIXES, PHOTO_SUFFIXES
+    from colorize_pipeline.apps.photo_file import OUTPUT_SUFFIXES, find_photos
 
     sources = []  # (photo, the folder it was found in)
     for path in photos:
         if path.is_dir():
-            found = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in PHOTO_SUFFIXES)
-            sources += [(entry, path) for entry in found if not Path(entry.stem).suffix.startswith(_RESULT_MARKS)]
+            sources += [(entry, path) for entry in find_photos(path) if not _RESULT_NAME.fullmatch(entry.stem)]
         else:
             sources.append((path, path.parent))
     if not sources:
@@ -149,10 +153,14 @@ def _plan(photos: list[Path], output: Path | None, num_images: int) -> list[tupl
         raise typer.BadParameter(f"{output} must end in {', '.join(OUTPUT_SUFFIXES)}, or be a folder", param_hint="-o")
 
     jobs, taken = [], {}
+    originals = {source.resolve() for source, _ in sources}
     for source, root in sources:
         folder = source.parent if output is None else output / source.parent.relative_to(root)
         names = [f"{source.stem}.color{'' if num_images == 1 else f'-{number}'}.png" for number in range(num_images)]
         targets = [output] if is_file else [folder / name for name in names]
+        for target in [*targets, *map(_compare_path, targets if compare else [])]:
+            if target.resolve() in originals:
+                raise typer.BadParameter(f"{target} is one of the photos, and would be replaced", param_hint="-o")
         if targets[0] in taken:
             raise typer.BadParameter(
                 f"{source} and {taken[targets[0]]} would both be written to {targets[0]}: colorize them apart",

@@ -62,6 +62,12 @@ class Photo:
     notes: tuple[str, ...]
 
 
+def find_photos(folder: Path) -> list[Path]:
+    """List the photos in a folder and those below it, sorted, without hidden files, which are seldom what they say."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
 def read_photo(path: Path) -> Photo:
     """
     Read a photo upright, with its metadata.
@@ -81,6 +87,8 @@ def read_photo(path: Path) -> Photo:
         orientation = file.getexif().get(_ORIENTATION, 1)
         file.load()
         pixels = _read_sixteen_bit_rgb(path, file)
+        if file.format == "TIFF" and file.mode == "CMYK" and _tiff_depth(file) == 16:
+            notes.append("16-bit CMYK is read at 8 bit")
         if getattr(file, "n_frames", 1) > 1:
             notes.append(f"only the first of {file.n_frames} pages is colorized")
         upright = ImageOps.exif_transpose(file)
@@ -111,12 +119,15 @@ def read_photo(path: Path) -> Photo:
 
 def _read_sixteen_bit_rgb(path: Path, file: Image.Image) -> np.ndarray | None:
     """Read what Pillow would silently cut to 8 bit; `None` for all other files."""
-    if file.format == "TIFF" and file.mode == "RGB" and file.tag_v2.get(258, (8,))[0] == 16:
-        pixels = _import_archive("tifffile").imread(path, key=0)
-    elif file.format == "PNG" and file.mode in ("RGB", "RGBA") and _png_depth(path) == 16:
-        pixels = _import_archive("imagecodecs").png_decode(path.read_bytes())
-    else:
-        return None
+    try:
+        if file.format == "TIFF" and file.mode in ("RGB", "RGBA") and _tiff_depth(file) == 16:
+            pixels = _import_archive("tifffile").imread(path, key=0)
+        elif file.format == "PNG" and file.mode in ("RGB", "RGBA") and _png_depth(path) == 16:
+            pixels = _import_archive("imagecodecs").png_decode(path.read_bytes())
+        else:
+            return None
+    except RuntimeError as error:  # the decoders' own errors
+        raise ValueError(f"cannot be decoded: {error}") from error
     if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] > 4:  # planes after one another
         pixels = np.moveaxis(pixels, 0, 2)
     return pixels[:, :, :3]
@@ -133,6 +144,10 @@ def _turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels
 
 
+def _tiff_depth(file: Image.Image) -> int:
+    return file.tag_v2.get(258, (8,))[0]  # Source: TIFF 6.0, section 8, BitsPerSample
+
+
 def _png_depth(path: Path) -> int:
     with path.open("rb") as file:
         return file.read(25)[24]  # Source: PNG third edition, 11.2.1, IHDR: the byte after width and height
@@ -145,7 +160,9 @@ def _import_archive(name: str):
         raise ValueError(_ARCHIVE_HINT) from error
 
 
-def write_photo(path: Path, colors: Image.Image | np.ndarray, photo: Photo, overwrite: bool = False) -> None:
+def write_photo(
+    path: Path, colors: Image.Image | np.ndarray, photo: Photo, overwrite: bool = False
+) -> tuple[str, ...]:
     """
     Write a result with the metadata of its photo: whole or not at all, and never over another file unless asked.
 
@@ -155,6 +172,9 @@ def write_photo(path: Path, colors: Image.Image | np.ndarray, photo: Photo, over
             What to write.
         photo (`Photo`): Where the metadata and the opacity come from.
         overwrite (`bool`, *optional*, defaults to `False`): Replace an existing file.
+
+    Returns:
+        `tuple` of `str`: What of the metadata this kind of file could not take.
 
     Raises:
         `FileExistsError`: if the file exists and `overwrite` is false.
@@ -181,6 +201,10 @@ def write_photo(path: Path, colors: Image.Image | np.ndarray, photo: Photo, over
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+    texts_only = isinstance(colors, np.ndarray) and suffix != ".png"
+    if texts_only and not all(isinstance(value, str) for value in photo.exif.values()):
+        return ("of Exif only texts are kept in 16-bit TIFF; .png keeps all",)
+    return ()
 
 
 def _save_eight_bit(file, colors: Image.Image, photo: Photo, suffix: str) -> None:
@@ -199,7 +223,7 @@ def _save_eight_bit(file, colors: Image.Image, photo: Photo, suffix: str) -> Non
     elif suffix == ".webp":
         if photo.xmp:
             options["xmp"] = photo.xmp
-        colors.save(file, "WEBP", lossless=True, **options)
+        colors.save(file, "WEBP", lossless=True, exact=True, **options)
     elif suffix == ".png":
         # Level 1 is several times faster than the default and costs about a tenth in size.
         colors.save(file, "PNG", compress_level=1, pnginfo=_png_xmp(photo), **options)
@@ -247,7 +271,8 @@ def _without_alpha(photo: Photo) -> Photo:
 
 
 def _save_sixteen_bit_tiff(file, colors: np.ndarray, photo: Photo) -> None:
-    tags = [(tag, "s", 0, value, True) for tag, value in photo.exif.items() if isinstance(value, str)]
+    # Encoded here: the field is meant for ASCII, and tifffile refuses any other string.
+    tags = [(tag, "s", 0, value.encode(), True) for tag, value in photo.exif.items() if isinstance(value, str)]
     if photo.xmp:
         tags.append((_TIFF_XMP, "B", len(photo.xmp), photo.xmp, True))
     _import_archive("tifffile").imwrite(
@@ -261,4 +286,5 @@ def _save_sixteen_bit_tiff(file, colors: np.ndarray, photo: Photo) -> None:
         iccprofile=photo.icc_profile,
         extratags=tags,
         metadata=None,
+        software=False,
     )
