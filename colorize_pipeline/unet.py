@@ -19,7 +19,7 @@ PRESETS = {
     "colorized": {"block_out_channels": (64, 128, 192), "layers_per_block": 1, "attention_from": 3},
 }
 
-# Source: Ho et al. 2020, appendix B, for GroupNorm; 16 channels a group keeps 96 and 288 divisible.
+# Source: Ho et al. 2020, appendix B, for GroupNorm. The usual 32 groups would not divide the 16 channels of `tiny`.
 _NORM_NUM_GROUPS = 16
 _ATTENTION_HEAD_DIM = 32
 

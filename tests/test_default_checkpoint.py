@@ -23,7 +23,7 @@ def test_it_fits_into_a_wheel_and_holds_no_path_of_the_machine_it_was_made_on():
     assert not any("_name_or_path" in file.read_text() for file in files if file.suffix == ".json")
 
 
-def test_it_paints_photographs_with_about_as_much_color_as_photographs_have():
+def test_what_it_paints_is_neither_gray_nor_garish():
     pipeline = ColorizationPipeline.from_pretrained(DEFAULT_CHECKPOINT)
     photos = [Image.fromarray(pixels).convert("L") for pixels in (astronaut(), camera(), coffee(), rocket())]
 

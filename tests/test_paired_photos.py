@@ -124,7 +124,6 @@ def test_of_arrays_of_four_gigabytes_only_the_photo_is_read(crops, tmp_path):
     photos = load_photos(str(tmp_path), "*.parquet", "train", streaming=False)
     photo, _ = read_pair(photos[17_000]["image"])
     peak = tracemalloc.get_traced_memory()[1]
-    print("PEAK", peak)
     tracemalloc.stop()
 
     assert len(photos) == 25_000 and photo.size == (224, 224)

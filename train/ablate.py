@@ -4,7 +4,8 @@ What each choice of the recipe is worth: short runs that differ in one thing, at
     python train/ablate.py --photos ../shared/photos --evaluation ../shared/evaluation/kodak --output runs/ablation
 
 trains every variant with `train.py`, scores it with `evaluate.py`, and writes `ablation.json` and `ablation.md` to
-`--results`. Runs that are finished are not repeated. `--only NAME ...` chooses variants.
+`--results`. Runs that are finished are not repeated. `--only NAME ...` chooses variants; what the results hold of the
+others stays there, if it was scored on the same photos.
 
 Equal compute means equal floating-point operations: a variant with larger crops or a larger network sees fewer photos.
 All variants see the same photos in the same order with the same noise, up to that number.
@@ -63,6 +64,7 @@ _VARIANTS = {
     "10% without condition, guidance 2": ("--condition_dropout 0.1", "--guidance-scale 2"),
     "10% without condition, guidance 3": ("--condition_dropout 0.1", "--guidance-scale 3"),
     "base network (35.4 M)": ("--preset base", ""),
+    "COLORIZED's network (7.0 M, no attention)": ("--preset colorized", ""),
 }
 
 _COLUMNS = {
@@ -79,7 +81,9 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.source_weights:
         recipe += ["--source_weights", *arguments.source_weights]
     budget = _PHOTOS * training_flops(parse_config([*recipe, "--output_dir", "unused"]), 64)
-    rows = []
+    results_folder = Path(arguments.results)
+    scored_on = f"{arguments.max_photos} of {', '.join(Path(source).name for source in arguments.evaluation)}"
+    rows = read(results_folder, scored_on)
     for name in arguments.only or _VARIANTS:
         training_flags, evaluation_flags = (shlex.split(flags) for flags in _VARIANTS[name])
         flags = [*recipe, *training_flags]
@@ -95,24 +99,30 @@ def main(arguments: argparse.Namespace) -> None:
         evaluation = ["--checkpoint", str(run / "pipeline"), "--photos", *arguments.evaluation, *evaluation_flags]
         evaluation += ["--steps", "8"] if "--steps" not in evaluation else []
         evaluation += ["--size", "128", "--max-photos", str(arguments.max_photos), "--dtype", "bfloat16"]
-        evaluation += ["--output", str(run / slug(["scores", *evaluation_flags]))]
+        evaluation += ["--output", str(run / slug(["scores", scored_on, *evaluation_flags]))]
         scores = Path(evaluation[-1]) / "results.json"
         if not scores.exists():
             start(TRAIN / "evaluate.py", evaluation)
         results = json.loads(scores.read_text())
-        rows.append(
-            {
-                "name": name,
-                "photos": photos,
-                "tflop": photos * training_flops(config, config.resolutions[0]) / 1e12,
-                "train": shlex.join(["python", "train/train.py", *training]),
-                "evaluate": shlex.join(["python", "train/evaluate.py", *evaluation]),
-                "num_images": results["num_images"],
-                "settings": results["settings"],
-                "rows": results["rows"],
-            }
-        )
-        write(rows, shlex.join(["python", "train/ablate.py", *sys.argv[1:]]), Path(arguments.results))
+        rows[name] = {
+            "name": name,
+            "photos": photos,
+            "tflop": photos * training_flops(config, config.resolutions[0]) / 1e12,
+            "train": shlex.join(["python", "train/train.py", *training]),
+            "evaluate": shlex.join(["python", "train/evaluate.py", *evaluation]),
+            "scored_on": scored_on,
+            "num_images": results["num_images"],
+            "settings": results["settings"],
+            "rows": results["rows"],
+        }
+        write([rows[name] for name in _VARIANTS if name in rows], results_folder)
+
+
+def read(folder: Path, scored_on: str) -> dict[str, dict]:
+    """Read the rows that an earlier call left, by name: those that can stand in one table."""
+    file = folder / "ablation.json"
+    rows = json.loads(file.read_text()) if file.exists() else []
+    return {row["name"]: row for row in rows if row["scored_on"] == scored_on}
 
 
 def slug(flags: list[str]) -> str:
@@ -124,12 +134,13 @@ def start(script: Path, flags: list[str]) -> None:
     subprocess.run([sys.executable, str(script), *flags], check=True)
 
 
-def write(rows: list[dict], command: str, folder: Path) -> None:
+def write(rows: list[dict], folder: Path) -> None:
     """Write all rows so far: whole as JSON, and as a table beside the gray row."""
+    command = shlex.join(["python", "train/ablate.py", *sys.argv[1:]])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ablation.json").write_text(json.dumps(rows, indent=1) + "\n")
     lines = [
-        f"Short runs of {rows[0]['tflop']:.0f} TFLOP each, scored on {rows[0]['num_images']} photos by",
+        f"Short runs of {rows[0]['tflop']:.0f} TFLOP each, scored on {rows[0]['num_images']} photos. The last call:",
         "",
         "```",
         command,

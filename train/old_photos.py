@@ -17,7 +17,7 @@ _JPEG_QUALITY = (30, 95)
 
 def degrade(gray: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """
-    Blur, expose wrongly, fade, grain and compress a gray photo, each by a random amount that is mostly small.
+    Blur, expose wrongly, fade, grain and compress a gray photo, each by a random amount.
 
     Args:
         gray (`torch.Tensor` of shape `(1, height, width)`): In `[0, 1]`.
