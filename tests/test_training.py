@@ -265,7 +265,7 @@ def test_the_configurations_that_ship_are_valid_and_flags_win_over_them(name):
     config = parse_config(flags)
 
     assert (config.dataset, config.seed) == ("y", 5)
-    config.check_photos_per_update(config.batch_size * config.gradient_accumulation_steps, images_seen=0)
+    config.check_photos_per_update(config.batch_size * config.gradient_accumulation_steps)
 
 
 def test_a_folder_with_another_run_is_refused(tmp_path):

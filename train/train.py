@@ -44,7 +44,7 @@ def main(config: TrainingConfig) -> None:
     )
     photos_per_batch = config.batch_size * accelerator.num_processes
     photos_per_update = photos_per_batch * config.gradient_accumulation_steps
-    config.check_photos_per_update(photos_per_update, images_seen=0)
+    config.check_photos_per_update(photos_per_update)
     if accelerator.is_main_process:
         output_dir.mkdir(parents=True, exist_ok=True)
         config.check_same_run(output_dir / "training_config.json")

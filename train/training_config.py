@@ -169,7 +169,7 @@ class TrainingConfig:
                     f" {getattr(self, name)!r}: choose another folder for another run."
                 )
 
-    def check_photos_per_update(self, photos_per_update: int, images_seen: int) -> None:
+    def check_photos_per_update(self, photos_per_update: int, images_seen: int = 0) -> None:
         """Refuse stages that would end inside an update, from where the run stands: a batch has one resolution."""
         if images_seen % photos_per_update:
             raise ValueError(
