@@ -149,14 +149,13 @@ def main(config: TrainingConfig) -> None:
         if stopping:
             accelerator.end_training()
             sys.exit(stop.exit_code)
-        if (validate or finished) and accelerator.is_main_process:
+        if validate and accelerator.is_main_process:
             ema.copy_to(pipeline.unet.parameters())
             pipeline.save_pretrained(output_dir / "pipeline")
-            if validation:
-                resolution = config.resolution_at(images_seen - 1)
-                accelerator.log(validation.run(pipeline, resolution, images_seen), step=images_seen)
+            resolution = config.resolution_at(images_seen - 1)
+            accelerator.log(validation.run(pipeline, resolution, images_seen), step=images_seen)
             clock = time.perf_counter()
-    if accelerator.is_main_process:  # once more: a run that was killed after its last checkpoint resumes here
+    if accelerator.is_main_process:  # here and not above: a run killed after its last checkpoint resumes here
         ema.copy_to(pipeline.unet.parameters())
         pipeline.save_pretrained(output_dir / "pipeline")
     accelerator.end_training()
