@@ -354,11 +354,12 @@ def test_a_push_killed_at_any_moment_and_repeated_commits_once(hub, staged, tmp_
         process.communicate()
         pause.cut = True
     repository = hub.repositories[f"models/{repo_id}"]
-    left = (process.returncode, len(repository.commits), len(repository.large_files), len(repository.tags))
+    # The two large files travel side by side: only one of them is sure to be cut.
+    left = (process.returncode, len(repository.commits), len(repository.large_files) == 2, len(repository.tags))
 
     first, second = (json.loads(run(hub, script, tmp_path, token="ann-token")) for _ in range(2))
 
-    assert left == (-signal.SIGKILL, *((1, 0) if moment == "upload" else (2, 2)), 0)
+    assert left == (-signal.SIGKILL, *((1, False) if moment == "upload" else (2, True)), 0)
     assert repository.history() == ["initial commit", "Upload colorization pipeline"]
     assert first == second == repository.tags["v1"]
     assert repository.files() == contents(staged)
