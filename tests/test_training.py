@@ -145,7 +145,12 @@ def test_a_run_killed_between_its_last_checkpoint_and_its_pipeline_writes_the_pi
 
 
 def test_a_run_that_starts_from_a_trained_pipeline_has_its_weights(photos, uninterrupted, tmp_path):
-    settings = {"initial_pipeline": uninterrupted / "pipeline", "learning_rate": 0.0, "stage_photos": 16}
+    settings = {
+        "initial_pipeline": uninterrupted / "pipeline",
+        "muon_learning_rate": 0.0,
+        "learning_rate": 0.0,
+        "stage_photos": 16,
+    }
     result = run([sys.executable], command(photos, tmp_path, validation_photos=0, **settings))
 
     assert result.returncode == 0, result.stderr
@@ -167,7 +172,9 @@ def test_two_processes_learn_what_one_learns_from_the_same_photos(photos, uninte
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_photos(photos, tmp_path):
-    result = run([sys.executable], command(photos, tmp_path, learning_rate=1e30, max_grad_norm=1e30, warmup_photos=0))
+    result = run(
+        [sys.executable], command(photos, tmp_path, muon_learning_rate=1e30, max_grad_norm=1e30, warmup_photos=0)
+    )
 
     assert result.returncode == 1
     assert "FloatingPointError: The loss is" in result.stderr

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import DDPMScheduler
-from diffusers.training_utils import EMAModel
+from diffusers.training_utils import EMAModel, compute_snr
+from muon import MuonAdamW
 from photo_dataset import create_dataloader
 from training_checkpoints import StopRequest, load_newest_checkpoint, save_checkpoint
 from training_config import TrainingConfig, parse_config
@@ -57,19 +58,13 @@ def main(config: TrainingConfig) -> None:
 
     # 2. Network, its running average, noise scheduler, optimizer
     torch.manual_seed(config.seed)  # for the initial weights; all other randomness comes with the samples
-    unet = create_unet(**config.network).to(memory_format=torch.channels_last)
+    unet = create_unet(**config.network).to(accelerator.device, memory_format=torch.channels_last)
     if config.initial_pipeline:
         trained = ColorizationPipeline.from_pretrained(config.initial_pipeline, dtype=torch.float32)
         unet.load_state_dict(trained.unet.state_dict())
     ema = EMAModel(unet.parameters(), decay=config.ema_max_decay, foreach=True)
     noise_scheduler = create_noise_scheduler(config)
-    optimizer = torch.optim.AdamW(
-        unet.parameters(),
-        lr=config.learning_rate,
-        betas=(0.9, 0.99),  # with the usual 0.999 a rare large gradient in bfloat16 can end a run
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    optimizer = MuonAdamW(unet.parameters(), config.weight_decay)
     model, optimizer = accelerator.prepare(unet, optimizer)
     accelerator.register_for_checkpointing(ema)
     if config.compile:
@@ -98,8 +93,10 @@ def main(config: TrainingConfig) -> None:
     recent, unreadable, clock = [], 0, time.perf_counter()  # recent: (loss, names) of the batches not yet logged
     for batch in dataloader:
         with accelerator.accumulate(model):
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * config.learning_rate_factor(images_seen)
+            for group, rate in zip(
+                optimizer.param_groups, (config.muon_learning_rate, config.learning_rate), strict=True
+            ):
+                group["lr"] = rate * config.learning_rate_factor(images_seen)
 
             clean_sample, noise, luminance, hints, timesteps = (
                 batch[name].to(accelerator.device, non_blocking=True)
@@ -109,7 +106,11 @@ def main(config: TrainingConfig) -> None:
             model_input = build_model_input(noisy_sample, luminance, hints if config.with_hints else None)
             model_output = model(model_input, timesteps, return_dict=False)[0]
             target = training_target(noise_scheduler, clean_sample, noise, timesteps)
-            loss = F.mse_loss(model_output.float(), target)
+            loss = F.mse_loss(model_output.float(), target, reduction="none").mean(dim=(1, 2, 3))
+            if config.loss_weighting == "min_snr":
+                snr = compute_snr(noise_scheduler, timesteps)
+                loss = loss * snr.clamp(max=5) / (snr + 1)
+            loss = loss.mean()
 
             accelerator.backward(loss)
             if accelerator.sync_gradients:

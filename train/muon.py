@@ -1,0 +1,62 @@
+"""The optimizer: Muon for matrices and convolutions, AdamW for the rest."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+
+# Matrices of so few rows or columns, such as the last convolution, which gives two planes, have nothing to balance.
+_SMALL_SIDE = 8
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """
+    `torch.optim.Muon`, which takes matrices only, for linear layers and convolutions; AdamW for all that is left: the
+    last layer, biases and norms.
+
+    A convolution is the matrix `(out_channels, height * width * in_channels)`: a view of its weight where that lies in
+    memory channels last. Muon brings all singular values of an update near 1, so that directions which the gradient
+    rarely shows are learned too (Jordan et al. 2024); here its updates are scaled to the size of AdamW's, so that both
+    learning rates mean the same (Liu et al. 2025, "Muon is scalable for LLM training").
+
+    Args:
+        parameters (iterable of `nn.Parameter`): On the device they will be trained on, four-dimensional ones in memory
+            channels last.
+        weight_decay (`float`): Decoupled.
+
+    Attributes: `param_groups`: the first is Muon's, the second AdamW's. Set their `lr` before a step.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], weight_decay: float):
+        groups = ([], [])
+        for parameter in parameters:
+            groups[parameter.ndim < 2 or min(parameter.shape[:2]) <= _SMALL_SIDE].append(parameter)
+        super().__init__([{"params": group, "lr": 0.0} for group in groups], {})
+        self.matrices = [nn.Parameter(_as_matrix(weight.data)) for weight in groups[0]]
+        for weight, matrix in zip(groups[0], self.matrices, strict=True):
+            if matrix.data_ptr() != weight.data_ptr():
+                raise ValueError(f"The weight of shape {tuple(weight.shape)} must lie in memory channels last.")
+        self.muon = torch.optim.Muon(self.matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        # With AdamW's usual 0.999 a rare large gradient in bfloat16 can end a run.
+        self.adamw = torch.optim.AdamW(groups[1], betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        weights = self.param_groups[0]["params"]
+        for weight, matrix in zip(weights, self.matrices, strict=True):
+            matrix.grad = None if weight.grad is None else _as_matrix(weight.grad)
+        for group, optimizer in zip(self.param_groups, (self.muon, self.adamw), strict=True):
+            optimizer.param_groups[0]["lr"] = group["lr"]
+            optimizer.step()
+
+    def state_dict(self) -> dict:
+        return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.muon.load_state_dict(state_dict["muon"])
+        self.adamw.load_state_dict(state_dict["adamw"])
+
+
+def _as_matrix(weight: torch.Tensor) -> torch.Tensor:
+    return weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).flatten(start_dim=1)
