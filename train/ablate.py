@@ -5,7 +5,8 @@ What each choice of the recipe is worth: short runs that differ in one thing, at
 
 trains every variant with `train.py`, scores it with `evaluate.py`, and writes `ablation.json` and `ablation.md` to
 `--results`. Runs that are finished are not repeated. `--only NAME ...` chooses variants; what the results hold of the
-others stays there, if it was scored on the same photos.
+others stays there, if it was scored on the same photos: also rows of options that lost and were deleted from the code.
+Every row keeps the commit that trained it.
 
 Equal compute means equal floating-point operations: a variant with larger crops or a larger network sees fewer photos.
 All variants see the same photos in the same order with the same noise, up to that number.
@@ -31,7 +32,8 @@ _BATCH_SIZE = 64
 _RECIPE = (
     "--preset small --mixed_precision bf16 --num_workers 0 --resolutions 64 --processing_resolution 64"
     f" --stage_photos {_PHOTOS}"
-    f" --batch_size {_BATCH_SIZE} --learning_rate 7e-4 --warmup_photos 2000 --decay_photos 4000"
+    f" --batch_size {_BATCH_SIZE} --muon_learning_rate 2.1e-3 --learning_rate 7e-4"
+    " --warmup_photos 2000 --decay_photos 4000"
     " --beta_schedule linear --timestep_power 1 --condition_dropout 0 --degradation_probability 0"
     " --hint_probability 0.33 --checkpoint_photos 1000000 --validation_photos 0 --log_photos 1280"
 )
@@ -54,7 +56,10 @@ _VARIANTS = {
     "crops of 128 from the start": ("--resolutions 128 --processing_resolution 128", ""),
     "trained at 64, painted at 96": ("", "--processing-resolution 96"),
     "trained at 64, painted at 128": ("", "--processing-resolution 128"),
-    "learning_rate 1.5e-3": ("--learning_rate 1.5e-3", ""),
+    "muon_learning_rate 5e-3": ("--muon_learning_rate 5e-3", ""),
+    "weights min(SNR, 5) / (SNR + 1)": ("--loss_weighting min_snr", ""),
+    "photos drawn by their chroma": ("--chroma_balance 1", ""),
+    "photos drawn by the root of their chroma": ("--chroma_balance 0.5", ""),
     "no average of weights": ("--ema_max_decay 0", ""),
     "average of half the run": ("--ema_max_decay 0.99", ""),
     "no gray mixing": ("--gray_mixing_probability 0", ""),
@@ -106,6 +111,8 @@ def main(arguments: argparse.Namespace) -> None:
         results = json.loads(scores.read_text())
         rows[name] = {
             "name": name,
+            "against": "" if name == "recipe" else "recipe",
+            "commit": git_commit(),
             "photos": photos,
             "tflop": photos * training_flops(config, config.resolutions[0]) / 1e12,
             "train": shlex.join(["python", "train/train.py", *training]),
@@ -115,7 +122,7 @@ def main(arguments: argparse.Namespace) -> None:
             "settings": results["settings"],
             "rows": results["rows"],
         }
-        write([rows[name] for name in _VARIANTS if name in rows], results_folder)
+        write([rows[name] for name in sorted(rows, key=[*_VARIANTS, *rows].index)], results_folder)
 
 
 def read(folder: Path, scored_on: str) -> dict[str, dict]:
@@ -123,6 +130,12 @@ def read(folder: Path, scored_on: str) -> dict[str, dict]:
     file = folder / "ablation.json"
     rows = json.loads(file.read_text()) if file.exists() else []
     return {row["name"]: row for row in rows if row["scored_on"] == scored_on}
+
+
+def git_commit() -> str:
+    """Name the commit of this code."""
+    command = ["git", "-C", str(TRAIN), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def slug(flags: list[str]) -> str:
@@ -146,14 +159,15 @@ def write(rows: list[dict], folder: Path) -> None:
         command,
         "```",
         "",
-        "`ablation.json` has every score, and the commands that train and score each row by itself.",
+        "`ablation.json` has every score, the commands that train and score each row by itself, and the commit whose"
+        " code ran them: what lost has been deleted since.",
         "",
     ]
-    lines += ["| | photos | " + " | ".join(_COLUMNS) + " |", "|---" * (len(_COLUMNS) + 2) + "|"]
-    lines.append(f"| gray | | {rows[0]['rows']['gray input']['dE00']:.2f} |" + " |" * (len(_COLUMNS) - 1))
+    lines += ["| | differs from | photos | " + " | ".join(_COLUMNS) + " |", "|---" * (len(_COLUMNS) + 3) + "|"]
+    lines.append(f"| gray | | | {rows[0]['rows']['gray input']['dE00']:.2f} |" + " |" * (len(_COLUMNS) - 1))
     for row in rows:
         cells = (f"{row['rows'][line][column]:.2f}" for line, column in _COLUMNS.values())
-        lines.append(f"| {row['name']} | {row['photos']} | " + " | ".join(cells) + " |")
+        lines.append(f"| {row['name']} | {row['against']} | {row['photos']} | " + " | ".join(cells) + " |")
     (folder / "ablation.md").write_text("\n".join(lines) + "\n")
 
 
