@@ -11,7 +11,7 @@ from .color import colorfulness, join, resize_matrix, rgb_to_chroma, rgb_to_luma
 
 
 _SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
-_EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
+_EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 
 # A standard deviation of chroma that is shown as white in the map of doubt; chroma itself ends at 0.5.
 _WHITE_UNCERTAINTY = 0.25
@@ -135,7 +135,8 @@ class ColorizationImageProcessor:
             layout, codes = "(channels, height, width)", array.detach().cpu()
             codes = codes.permute(1, 2, 0) if codes.ndim == 3 else codes
         else:
-            layout, codes = "(height, width, channels)", torch.from_numpy(np.array(array))
+            array = array.astype(array.dtype.newbyteorder("="))  # a copy, in this machine's order of bytes
+            layout, codes = "(height, width, channels)", torch.from_numpy(array)
         codes = codes[:, :, None] if codes.ndim == 2 else codes  # (H, W, C)
         if codes.ndim != 3 or codes.shape[2] not in (1, 2, 3, 4) or 0 in codes.shape:
             raise ValueError(
@@ -212,13 +213,17 @@ class ColorizationImageProcessor:
                     f" {hints.mode!r}. Paint on a transparent layer, or pass points `[(x, y, color), ...]`."
                 )
             rgba = torch.from_numpy(np.array(hints.convert("RGBA"))).permute(2, 0, 1)[None].float() / 255
-            alpha = rgba[:, 3:]  # (1, 1, H, W)
+            alpha = (rgba[:, 3:] >= 0.5).float()  # (1, 1, H, W)
             weighted = torch.cat((rgb_to_chroma(rgba[:, :3]) * alpha, alpha), dim=1)
             weighted = F.interpolate(weighted, size=chroma_size, mode="area")[0]  # (3, rows, columns)
             known = weighted[2] > 0
             planes[:2, :rows, :columns] = torch.where(known, weighted[:2] / weighted[2].clamp(min=1e-6), 0)
             planes[2, :rows, :columns] = known.float()
             return planes
+        if not isinstance(hints, (list, tuple, type(None))):
+            raise ValueError(
+                f"`hints` must be an image or a list of points (x, y, color), got {type(hints).__name__}."
+            )
         for point in hints or ():
             try:
                 x, y, color = point

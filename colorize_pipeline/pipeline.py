@@ -110,7 +110,7 @@ class ColorizationPipeline(DiffusionPipeline):
             `OSError`: if it holds no safetensors: pickled weights, which run code when they are read, are not loaded.
         """
         name = cls.load_config(pretrained_model_name_or_path, **kwargs).get("_class_name")
-        if name != cls.__name__:
+        if name not in [known.__name__ for known in cls.__mro__]:
             raise ValueError(
                 f"`pretrained_model_name_or_path` {pretrained_model_name_or_path} must hold a {cls.__name__!r}, but"
                 f" its _class_name is {name!r}. Load it with `diffusers.DiffusionPipeline`."
@@ -194,11 +194,11 @@ class ColorizationPipeline(DiffusionPipeline):
             `ValueError`: if an argument is out of range or does not fit the others.
 
         Examples:
-            >>> from PIL import Image
+            >>> from PIL import Image, ImageOps
             >>> from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline
 
             >>> pipe = ColorizationPipeline.from_pretrained(DEFAULT_CHECKPOINT)
-            >>> color = pipe(Image.open("photo.jpg")).images[0]
+            >>> color = pipe(ImageOps.exif_transpose(Image.open("photo.jpg"))).images[0]
         """
         # 0. What the call leaves open is what the checkpoint does best with
         if num_inference_steps is None:
@@ -209,8 +209,7 @@ class ColorizationPipeline(DiffusionPipeline):
             guidance_scale = self.config.default_guidance_scale
         single_input = not isinstance(image, (list, tuple)) and getattr(image, "ndim", 0) != 4
         photos = self.image_processor.split(image)
-        hints = [hints] if single_input or hints is None else hints
-        hints = hints * len(photos) if hints == [None] else hints
+        hints = [None] * len(photos) if hints is None else [hints] if single_input else hints
         masks = [None] * len(photos) if mask_image is None else self.image_processor.split(mask_image)
 
         # 1. Check
@@ -329,6 +328,11 @@ class ColorizationPipeline(DiffusionPipeline):
             `torch.Tensor` of shape `(batch_size, 2 or 3, height, width)`: In the unit of the network.
         """
         self.scheduler.set_timesteps(num_inference_steps, device=luminance.device)
+        if self.scheduler.timesteps[-1] < 0:  # rounding makes 62 timesteps of 61, and so for 61 other numbers
+            raise ValueError(
+                f"`num_inference_steps` {num_inference_steps} is a number that the scheduler cannot space evenly. Take"
+                " another near it."
+            )
         shape = (len(luminance), self.unet.config.out_channels, *hints.shape[2:])
         sample = randn_tensor(shape, generator=generator, device=luminance.device, dtype=torch.float32)
         sample = sample * self.scheduler.init_noise_sigma
@@ -389,8 +393,8 @@ class ColorizationPipeline(DiffusionPipeline):
                 "`processing_resolution` must be a number of pixels, or 0 for the photo's own size, but got"
                 f" {processing_resolution!r}."
             )
-        for name, value in (("saturation", saturation), ("target_colorfulness", target_colorfulness)):
-            if value is not None and not 0 <= value < float("inf"):
+        for name, value in (("saturation", saturation), ("target_colorfulness", target_colorfulness or 0)):
+            if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise ValueError(f"`{name}` must be a number of at least 0, but got {value!r}.")
         if target_colorfulness is not None and saturation != 1:
             raise ValueError(
@@ -413,7 +417,7 @@ class ColorizationPipeline(DiffusionPipeline):
                 " `[torch.Generator().manual_seed(s) for s in seeds]`."
             )
         for name, values in (("hints", hints), ("mask_image", masks)):
-            if len(values) != len(photos):
-                raise ValueError(f"`{name}` must hold one entry per photo: got {len(values)} for {len(photos)}.")
+            if not isinstance(values, (list, tuple)) or len(values) != len(photos):
+                raise ValueError(f"`{name}` must be a list of one entry for each of the {len(photos)} photos.")
         if any(hint is not None for hint in hints) and not self.accepts_hints:
             raise ValueError("`hints` came, but this checkpoint was trained without hint channels. Use another one.")

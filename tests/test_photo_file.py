@@ -1,5 +1,6 @@
 import hashlib
 import os
+import struct
 import subprocess
 import sys
 
@@ -25,8 +26,10 @@ def described_photo(path, image):
     exif[0x010F] = "Leica"
     exif[0x0112] = 6  # turn clockwise
     exif.get_ifd(0x8769)[0x9003] = "1936:03:01 12:00:00"
+    encoded = Image.Exif()
+    encoded.load(exif.tobytes())  # Pillow writes sub-directories into a TIFF only if they were read
     options = {"xmp": XMP} if path.suffix == ".jpg" else {}
-    image.save(path, exif=exif, icc_profile=SRGB, dpi=(300, 300), **options)
+    image.save(path, exif=encoded, icc_profile=SRGB, dpi=(300, 300), **options)
     return path
 
 
@@ -36,9 +39,10 @@ def checkpoint(pipeline, tmp_path):
     return str(tmp_path / "model")
 
 
+@pytest.mark.parametrize("source_suffix", [".jpg", ".tif"])
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
-def test_what_the_file_says_about_itself_is_carried_over_upright(tmp_path, suffix):
-    source = described_photo(tmp_path / "in.jpg", Image.new("L", (40, 30), 99))
+def test_what_the_file_says_about_itself_is_carried_over_upright(tmp_path, source_suffix, suffix):
+    source = described_photo(tmp_path / f"in{source_suffix}", Image.new("L", (40, 30), 99))
 
     photo = read_photo(source)
     write_photo(tmp_path / f"out{suffix}", photo.image.convert("RGB"), photo)
@@ -53,8 +57,9 @@ def test_what_the_file_says_about_itself_is_carried_over_upright(tmp_path, suffi
         if suffix != ".webp":  # the format has no field for it
             assert [round(float(value)) for value in result.info["dpi"]] == [300, 300]
         assert exif.get_ifd(0x8769)[0x9003] == "1936:03:01 12:00:00"
-        xmp = result.info.get("xmp") or result.info["XML:com.adobe.xmp"].encode()
-        assert xmp == XMP
+        if source_suffix == ".jpg":
+            xmp = result.info.get("xmp") or result.info["XML:com.adobe.xmp"].encode()
+            assert xmp == XMP
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -145,6 +150,49 @@ def test_a_failed_write_leaves_nothing_behind_and_an_existing_file_alone(tmp_pat
 
     assert taken.read_bytes() == b"precious"
     assert os.listdir(tmp_path) == ["taken.png"]
+
+
+def test_a_gray_tiff_whose_white_is_zero_or_that_has_twelve_bits_is_read_as_it_looks(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    codes = np.array([[0, 4095], [1000, 65535]], dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "negative.tif", codes, photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "positive.tif", codes, photometric="minisblack")
+    # 12 bits are packed: two codes, 0xFFF and 0x7FF, in three bytes.
+    tifffile.imwrite(tmp_path / "twelve.tif", np.array([[4095, 2047]], np.uint16), bitspersample=12, rowsperstrip=1)
+
+    assert np.array_equal(np.asarray(read_photo(tmp_path / "negative.tif").image), 65535 - codes)
+    assert np.array_equal(np.asarray(read_photo(tmp_path / "positive.tif").image), codes)
+    assert np.asarray(read_photo(tmp_path / "twelve.tif").image).tolist() == [[65535, 32759]]
+
+
+def test_sixteen_bit_jpeg_2000_keeps_its_depth(tmp_path):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    codes = np.random.default_rng(0).integers(0, 65536, (40, 30, 3), dtype=np.uint16)
+    (tmp_path / "in.jp2").write_bytes(imagecodecs.jpeg2k_encode(codes, level=0, codecformat="jp2"))
+
+    photo = read_photo(tmp_path / "in.jp2")
+
+    assert photo.sixteen_bit and np.array_equal(photo.image, codes)
+
+
+def test_metadata_that_cannot_be_written_is_left_out_and_said_so(tmp_path):
+    image = Image.new("L", (8, 8))
+    image.save(tmp_path / "absurd.tif", dpi=(4_000_000_000, 1))
+    exif = Image.Exif()
+    exif[0x010E] = "long " * 20_000
+    image.save(tmp_path / "long.png", exif=exif)
+    exif = Image.Exif()
+    exif.get_ifd(0x8825)[0] = b"\2\3\0\0"
+    version = struct.pack(">HHI", 0, 1, 4) + b"\2\3\0\0"  # tag, type (bytes), number, values
+    damaged = exif.tobytes().replace(version, struct.pack(">HHI", 0, 2, 1) + b"\0\0\0\0")  # an empty text
+    image.save(tmp_path / "damaged.jpg", exif=damaged)
+
+    photos = {name: read_photo(tmp_path / name) for name in ("absurd.tif", "long.png", "damaged.jpg")}
+    notes = {name: write_photo(tmp_path / f"{name}.jpg", Image.new("RGB", (8, 8)), photos[name]) for name in photos}
+
+    assert photos["absurd.tif"].dpi is None
+    assert "longer than JPEG can hold" in notes["long.png"][0]
+    assert "damaged" in photos["damaged.jpg"].notes[0]
 
 
 @pytest.mark.skipif(not (SHARED / "badimages").is_dir(), reason="the corpus of bad images is not part of the project")

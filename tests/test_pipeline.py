@@ -255,6 +255,7 @@ def test_every_argument_of_the_call_is_documented():
         ({"image": np.zeros((4, 4), dtype=np.int64)}, ["`image`", "int64"]),
         ({"image": Image.new("F", (4, 4))}, ["`image`", "'F'", "convert"]),
         ({"num_inference_steps": 0}, ["`num_inference_steps`", "0"]),
+        ({"num_inference_steps": 61}, ["`num_inference_steps`", "61", "near"]),
         ({"ensemble_size": 2, "output_uncertainty": True}, ["`ensemble_size`", "3", "2"]),
         ({"output_type": "tiff"}, ["`output_type`", "'tiff'", "pil"]),
         ({"generator": [torch.Generator()] * 2}, ["`generator`", "2", "1 photos"]),
@@ -264,6 +265,9 @@ def test_every_argument_of_the_call_is_documented():
         ({"hints": [(500, 0, "red")]}, ["`hints`", "500", "90 x 60"]),
         ({"hints": Image.new("RGB", (9, 9))}, ["`hints`", "alpha"]),
         ({"hints": [(1, 1, "no color")]}, ["`hints`", "no color"]),
+        ({"hints": np.zeros((60, 90, 4))}, ["`hints`", "points", "ndarray"]),
+        ({"image": [Image.new("L", (9, 9))], "hints": Image.new("RGBA", (9, 9))}, ["`hints`", "list", "1 photos"]),
+        ({"saturation": None}, ["`saturation`", "None"]),
         ({"mask_image": Image.new("L", (5, 5))}, ["`mask_image`", "(5, 5)", "(60, 90)"]),
     ],
 )

@@ -1,6 +1,7 @@
 """The command line: `colorize PHOTO...`"""
 
 import re
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +55,7 @@ def colorize(
     try:
         pipe = ColorizationPipeline.from_pretrained(model or DEFAULT_CHECKPOINT, dtype=getattr(torch, dtype))
         pipe.to(device)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, AssertionError) as error:  # the last: PyTorch without that device
         typer.echo(f"The model cannot be loaded: {error}", err=True)
         raise typer.Exit(1) from error
     pipe.set_progress_bar_config(disable=True)
@@ -128,7 +129,7 @@ def _colorize_one(
 
 def _compare_path(target: Path) -> Path:
     """photo.color-2.png -> photo.compare-2.jpg; other.tif -> other.compare.jpg"""
-    stem = target.stem if ".color" in target.stem else f"{target.stem}.color"
+    stem = target.stem if _RESULT_NAME.fullmatch(target.stem) else f"{target.stem}.color"
     return target.with_name(f"{'.compare'.join(stem.rsplit('.color', 1))}.jpg")
 
 
@@ -173,4 +174,6 @@ def _plan(photos: list[Path], output: Path | None, num_images: int, compare: boo
 
 def main() -> None:
     """Entry point of the `colorize` command."""
+    for stream in (sys.stdout, sys.stderr):  # old disks hold names that are no UTF-8
+        stream.reconfigure(errors="backslashreplace")
     app()

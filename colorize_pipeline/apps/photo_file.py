@@ -6,16 +6,18 @@ import os
 import stat
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin
 
 
-# What reading or writing a photo may raise; anything else is a defect of this program.
-# (Pillow's UnidentifiedImageError is an OSError; SyntaxError is what it raises for broken headers.)
-PHOTO_ERRORS = (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError)
+# What reading or writing a photo may raise; anything else is a defect of this program. (Pillow's
+# UnidentifiedImageError is an OSError; it raises SyntaxError, TypeError and OverflowError for broken headers.)
+PHOTO_ERRORS = (
+    OSError, ValueError, SyntaxError, TypeError, OverflowError, MemoryError, Image.DecompressionBombError
+)  # fmt: skip
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".avif")
 OUTPUT_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
@@ -31,7 +33,10 @@ _STORAGE_TAGS = frozenset(
     + [512, 513, 514, 519, 520, 521, 529, 530, 531, 532, 700, 33723, 34377, 34675]
 )
 _ORIENTATION = 274
+_PHOTOMETRIC = 262
 _TIFF_XMP = 700
+# Source: JPEG's segments hold 65,533 bytes, of which XMP's name takes 29 (XMP specification part 3, section 1.1.3).
+_JPEG_EXIF_BYTES, _JPEG_XMP_BYTES = 65_533, 65_504
 _ARCHIVE_HINT = "16-bit files need two more packages: pip install 'colorize-pipeline[archive]'"
 
 
@@ -63,9 +68,9 @@ class Photo:
 
 
 def find_photos(folder: Path) -> list[Path]:
-    """List the photos in a folder and those below it, sorted, without hidden files, which are seldom what they say."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
-    return sorted(path for path in found if not path.name.startswith("."))
+    """List the photos in a folder and those below it, sorted, without what is hidden: it is seldom what it says."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES and not path.is_dir())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def read_photo(path: Path) -> Photo:
@@ -91,12 +96,17 @@ def read_photo(path: Path) -> Photo:
             notes.append("16-bit CMYK is read at 8 bit")
         if getattr(file, "n_frames", 1) > 1:
             notes.append(f"only the first of {file.n_frames} pages is colorized")
-        upright = ImageOps.exif_transpose(file)
-        exif, info = upright.getexif(), file.info
+        upright, info = _true_gray_codes(ImageOps.exif_transpose(file), file), file.info
+        exif = Image.Exif()
+        try:
+            exif.load(file.getexif().tobytes())  # a copy with its sub-directories: that of a turned TIFF is empty
+        except Exception as error:  # whatever Pillow's encoder meets in damaged values
+            notes.append(f"Exif is left out, it is damaged: {error}")
         if pixels is not None:
             pixels = np.ascontiguousarray(_turn_upright(pixels, orientation))
-            if upright.has_transparency_data:
-                notes.append("opacity is not kept at 16 bit")
+        sixteen_bit = pixels is not None or upright.mode.startswith("I")
+        if sixteen_bit and file.has_transparency_data:
+            notes.append("opacity is not kept at 16 bit")
 
     for tag in (*_STORAGE_TAGS, _ORIENTATION):
         exif.pop(tag, None)
@@ -104,15 +114,16 @@ def read_photo(path: Path) -> Photo:
     if icc_profile and icc_profile[16:20] != b"RGB ":  # Source: ICC.1:2022, 7.2.6, data colour space field
         notes.append("the ICC profile is left out: it is not one for RGB")
         icc_profile = None
-    xmp = upright.info.get("xmp") or upright.info.get("XML:com.adobe.xmp") or None
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or None
+    dpi = tuple(float(value) for value in info.get("dpi", ()))
     return Photo(
         image=upright if pixels is None else pixels,
-        sixteen_bit=pixels is not None or upright.mode.startswith("I"),
+        sixteen_bit=sixteen_bit,
         alpha=upright.convert("RGBA").getchannel("A") if upright.has_transparency_data else None,
         exif=exif,
         icc_profile=icc_profile,
         xmp=xmp.encode() if isinstance(xmp, str) else xmp,
-        dpi=tuple(float(value) for value in info["dpi"]) if "dpi" in info else None,
+        dpi=dpi if dpi and all(0 < value < 65_536 for value in dpi) else None,
         notes=tuple(notes),
     )
 
@@ -124,6 +135,8 @@ def _read_sixteen_bit_rgb(path: Path, file: Image.Image) -> np.ndarray | None:
             pixels = _import_archive("tifffile").imread(path, key=0)
         elif file.format == "PNG" and file.mode in ("RGB", "RGBA") and _png_depth(path) == 16:
             pixels = _import_archive("imagecodecs").png_decode(path.read_bytes())
+        elif file.format == "JPEG2000" and file.mode in ("RGB", "RGBA") and 8 < (depth := _jp2_depth(path)) <= 16:
+            pixels = _scale_codes(_import_archive("imagecodecs").jpeg2k_decode(path.read_bytes()), depth)
         else:
             return None
     except RuntimeError as error:  # the decoders' own errors
@@ -131,6 +144,22 @@ def _read_sixteen_bit_rgb(path: Path, file: Image.Image) -> np.ndarray | None:
     if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] > 4:  # planes after one another
         pixels = np.moveaxis(pixels, 0, 2)
     return pixels[:, :, :3]
+
+
+def _true_gray_codes(upright: Image.Image, file: Image.Image) -> Image.Image:
+    """Bring the codes of a gray TIFF of 9 to 16 bit to 0 (black) to 65535 (white); Pillow gives them as they are."""
+    if file.format != "TIFF" or not file.mode.startswith("I;16"):
+        return upright
+    codes = _scale_codes(np.asarray(upright), _tiff_depth(file))
+    if file.tag_v2.get(_PHOTOMETRIC) == 0:  # white is zero (Source: TIFF 6.0, section 8)
+        codes = 65_535 - codes
+    return Image.fromarray(codes)
+
+
+def _scale_codes(codes: np.ndarray, depth: int) -> np.ndarray:
+    """Stretch codes of so many bits to 16."""
+    white = (1 << depth) - 1
+    return ((codes.astype(np.uint32) * 65_535 + white // 2) // white).astype(np.uint16)
 
 
 def _turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -151,6 +180,13 @@ def _tiff_depth(file: Image.Image) -> int:
 def _png_depth(path: Path) -> int:
     with path.open("rb") as file:
         return file.read(25)[24]  # Source: PNG third edition, 11.2.1, IHDR: the byte after width and height
+
+
+def _jp2_depth(path: Path) -> int:
+    with path.open("rb") as file:
+        head = file.read(4096)
+    found = head.find(b"ihdr")  # Source: ISO/IEC 15444-1, I.5.3.1: height, width, number of channels, depth - 1
+    return (head[found + 14] & 0x7F) + 1 if 0 <= found < len(head) - 14 else 8
 
 
 def _import_archive(name: str):
@@ -184,8 +220,16 @@ def write_photo(
     suffix = path.suffix.lower()
     if isinstance(colors, np.ndarray) and suffix not in (".png", ".tif", ".tiff"):
         raise ValueError(f"{suffix} files hold 8 bit, this photo has 16: write .png or .tif")
+    notes = []
+    if suffix in (".jpg", ".jpeg"):
+        if photo.xmp and len(photo.xmp) > _JPEG_XMP_BYTES:
+            photo = replace(photo, xmp=None)
+            notes.append("XMP is left out: it is longer than JPEG can hold")
+        if len(photo.exif.tobytes()) > _JPEG_EXIF_BYTES:
+            photo = replace(photo, exif=Image.Exif())
+            notes.append("Exif is left out: it is longer than JPEG can hold")
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem[:100]}.{os.getpid()}.unfinished{suffix}")
+    unfinished = path.with_name(f".{path.stem[:40]}.{os.getpid()}.unfinished{suffix}")
     try:
         with unfinished.open("xb") as file:
             if not isinstance(colors, np.ndarray):
@@ -203,8 +247,8 @@ def write_photo(
         unfinished.unlink(missing_ok=True)
     texts_only = isinstance(colors, np.ndarray) and suffix != ".png"
     if texts_only and not all(isinstance(value, str) for value in photo.exif.values()):
-        return ("of Exif only texts are kept in 16-bit TIFF; .png keeps all",)
-    return ()
+        notes.append("of Exif only texts are kept in 16-bit TIFF; .png keeps all")
+    return tuple(notes)
 
 
 def _save_eight_bit(file, colors: Image.Image, photo: Photo, suffix: str) -> None:
@@ -246,7 +290,7 @@ def _png_xmp(photo: Photo) -> PngImagePlugin.PngInfo:
 def _encode_sixteen_bit_png(colors: np.ndarray, photo: Photo) -> bytes:
     # Pillow does not write 16-bit RGB. It does write the metadata chunks: they are taken from a file of one pixel.
     donor = io.BytesIO()
-    _save_eight_bit(donor, Image.new("RGB", (1, 1)), _without_alpha(photo), ".png")
+    _save_eight_bit(donor, Image.new("RGB", (1, 1)), replace(photo, alpha=None), ".png")
     metadata = [chunk for chunk in _png_chunks(donor.getvalue()) if chunk[:4] not in (b"IHDR", b"IDAT", b"IEND")]
     encoded = _import_archive("imagecodecs").png_encode(colors, level=3)
     signature, chunks = encoded[:8], _png_chunks(encoded)
@@ -264,10 +308,6 @@ def _png_chunks(png: bytes) -> list[bytes]:
         chunks.append(png[start + 4 : end])
         start = end + 4
     return chunks
-
-
-def _without_alpha(photo: Photo) -> Photo:
-    return Photo(**{**photo.__dict__, "alpha": None})
 
 
 def _save_sixteen_bit_tiff(file, colors: np.ndarray, photo: Photo) -> None:

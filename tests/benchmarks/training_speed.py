@@ -23,6 +23,7 @@ from diffusers.training_utils import EMAModel
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "train"))
 
+from muon import MuonAdamW  # noqa: E402
 from photo_dataset import create_dataloader  # noqa: E402
 from training_config import parse_config  # noqa: E402
 from training_speed import measure_peak, training_flops  # noqa: E402
@@ -50,7 +51,8 @@ class Loop:
             self.unet.to(memory_format=torch.channels_last)
         if compiled:
             self.unet.compile()
-        self.optimizer = torch.optim.AdamW(self.unet.parameters(), fused=True if ours else None)
+        parameters = self.unet.parameters()
+        self.optimizer = MuonAdamW(parameters, weight_decay=0.01) if ours else torch.optim.AdamW(parameters)
         self.ema = EMAModel(self.unet.parameters(), foreach=ours)
         self.read_loss = not ours
         self.batches = iter(create_dataloader(self.config, self.noise_scheduler, 0, 0, 1))
