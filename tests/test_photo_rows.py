@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from photo_dataset import PhotoDataset, SampleMaker
+from photo_dataset import PhotoDataset, SampleMaker, load_photos
 from photo_rows import decode_once, read_row
 from PIL import Image
 from skimage import data
@@ -41,6 +41,23 @@ def test_samples_of_photos_that_were_decoded_once_are_the_same_bits(photos):
         assert before["name"] == after["name"] and before["unreadable"] == after["unreadable"]
         for name in ("clean_sample", "luminance", "hints", "noise", "timestep"):
             assert torch.equal(before[name], after[name]), name
+
+
+def test_a_folder_of_photos_is_decoded_once_for_all_processes_and_runs(photos, tmp_path):
+    folder = tmp_path / "album"
+    folder.mkdir()
+    Image.fromarray(data.coffee()).save(folder / "coffee.png")
+
+    def cache_files():
+        album = load_photos(str(folder), "*.parquet", "train", streaming=False)
+        return [file["filename"] for file in decode_once(album, "image", 90).cache_files]
+
+    first, second = cache_files(), cache_files()
+    Image.fromarray(data.chelsea()).save(folder / "coffee.png")
+    changed = cache_files()
+
+    assert len(first) == 1 and first == second
+    assert changed != first
 
 
 def test_photos_larger_than_training_needs_are_shrunk_once(photos):

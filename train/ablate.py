@@ -6,10 +6,12 @@ What each choice of the recipe is worth: short runs that differ in one thing, at
 trains every variant with `train.py`, scores it with `evaluate.py`, and writes `ablation.json` and `ablation.md` to
 `--results`. Runs that are finished are not repeated. `--only NAME ...` chooses variants; what the results hold of the
 others stays there, if it was scored on the same photos: also rows of options that lost and were deleted from the code.
-Every row keeps the commit that trained it.
+Every row keeps the command and the commit that trained it; a run of another command is not taken for it.
 
-Equal compute means equal floating-point operations: a variant with larger crops or a larger network sees fewer photos.
-All variants see the same photos in the same order with the same noise, up to that number.
+Equal compute means equal floating-point operations of the network: a variant with larger crops or a larger network
+sees fewer photos. (The optimizer's own are not counted. Muon's are the same for every update: half as many again as
+those of the network for a batch of 64 crops of 64.) All variants see the same photos in the same order, up to that
+number.
 """
 
 import argparse
@@ -57,9 +59,6 @@ _VARIANTS = {
     "trained at 64, painted at 96": ("", "--processing-resolution 96"),
     "trained at 64, painted at 128": ("", "--processing-resolution 128"),
     "muon_learning_rate 5e-3": ("--muon_learning_rate 5e-3", ""),
-    "weights min(SNR, 5) / (SNR + 1)": ("--loss_weighting min_snr", ""),
-    "photos drawn by their chroma": ("--chroma_balance 1", ""),
-    "photos drawn by the root of their chroma": ("--chroma_balance 0.5", ""),
     "no average of weights": ("--ema_max_decay 0", ""),
     "average of half the run": ("--ema_max_decay 0.99", ""),
     "no gray mixing": ("--gray_mixing_probability 0", ""),
@@ -68,7 +67,7 @@ _VARIANTS = {
     "10% without condition, guidance 1.5": ("--condition_dropout 0.1", "--guidance-scale 1.5"),
     "10% without condition, guidance 2": ("--condition_dropout 0.1", "--guidance-scale 2"),
     "10% without condition, guidance 3": ("--condition_dropout 0.1", "--guidance-scale 3"),
-    "base network (35.4 M)": ("--preset base", ""),
+    "base network (35.9 M)": ("--preset base", ""),
     "COLORIZED's network (7.0 M, no attention)": ("--preset colorized", ""),
 }
 
@@ -98,9 +97,15 @@ def main(arguments: argparse.Namespace) -> None:
         run = Path(arguments.output) / (slug(training_flags) or "recipe")
         training = [*flags, "--stage_photos", str(photos), "--output_dir", str(run)]
         print(f"== {name}: {photos} photos")
-        if not (run / "pipeline" / "model_index.json").exists():
+        command = shlex.join(["python", "train/train.py", *training])
+        trained = run / "ablation.json"
+        if not trained.exists():
             run.mkdir(parents=True, exist_ok=True)
             start(TRAIN / "train.py", training)
+            trained.write_text(json.dumps({"train": command, "commit": git_commit()}, indent=1) + "\n")
+        provenance = json.loads(trained.read_text())
+        if provenance["train"] != command:
+            raise ValueError(f"`--output`: {run} holds a run of another command. Choose another folder, or delete it.")
         evaluation = ["--checkpoint", str(run / "pipeline"), "--photos", *arguments.evaluation, *evaluation_flags]
         evaluation += ["--steps", "8"] if "--steps" not in evaluation else []
         evaluation += ["--size", "128", "--max-photos", str(arguments.max_photos), "--dtype", "bfloat16"]
@@ -112,10 +117,9 @@ def main(arguments: argparse.Namespace) -> None:
         rows[name] = {
             "name": name,
             "against": "" if name == "recipe" else "recipe",
-            "commit": git_commit(),
             "photos": photos,
             "tflop": photos * training_flops(config, config.resolutions[0]) / 1e12,
-            "train": shlex.join(["python", "train/train.py", *training]),
+            **provenance,
             "evaluate": shlex.join(["python", "train/evaluate.py", *evaluation]),
             "scored_on": scored_on,
             "num_images": results["num_images"],

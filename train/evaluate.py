@@ -125,7 +125,8 @@ def write_results(
     rows = {row: color_columns([photo.scores[row] for photo in photos]) for row in photos[0].rows}
     for row in (MEAN, SAMPLE):
         rows[row]["seconds"] = float(np.mean([photo.seconds[row] for photo in photos]))
-    rows[SAMPLE]["diversity"] = float(np.mean([photo.diversity for photo in photos]))
+    if painter.num_samples > 1:
+        rows[SAMPLE]["diversity"] = float(np.mean([photo.diversity for photo in photos]))
 
     batches = {row: stack_photos([photo.rows[row] for photo in photos]) for row in photos[0].rows}
     if network:

@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 
-# Matrices of so few rows or columns, such as the last convolution, which gives two planes, have nothing to balance.
+# Matrices of so few rows or columns, such as the last convolution, which gives two planes, have little to balance.
 _SMALL_SIDE = 8
 
 
 class MuonAdamW(torch.optim.Optimizer):
     """
-    `torch.optim.Muon`, which takes matrices only, for linear layers and convolutions; AdamW for all that is left: the
-    last layer, biases and norms.
+    `torch.optim.Muon`, which takes matrices only, for linear layers and convolutions; AdamW for all that is left:
+    biases, norms, and layers with few inputs or outputs, such as the last.
 
     A convolution is the matrix `(out_channels, height * width * in_channels)`: a view of its weight where that lies in
     memory channels last. Muon brings all singular values of an update near 1, so that directions which the gradient
@@ -45,17 +45,27 @@ class MuonAdamW(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:
         weights = self.param_groups[0]["params"]
         for weight, matrix in zip(weights, self.matrices, strict=True):
+            if matrix.data_ptr() != weight.data_ptr():
+                raise ValueError("The weights have moved since the optimizer was made: make it after `.to(...)`.")
             matrix.grad = None if weight.grad is None else _as_matrix(weight.grad)
         for group, optimizer in zip(self.param_groups, (self.muon, self.adamw), strict=True):
             optimizer.param_groups[0]["lr"] = group["lr"]
             optimizer.step()
+        self.muon.zero_grad()
 
     def state_dict(self) -> dict:
         return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        self.muon.load_state_dict(state_dict["muon"])
-        self.adamw.load_state_dict(state_dict["adamw"])
+        if "muon" not in state_dict:
+            raise ValueError(
+                "The checkpoint was written with AdamW alone: start in another `output_dir`, with the pipeline of that"
+                " run as `initial_pipeline`."
+            )
+        for optimizer, state in ((self.muon, state_dict["muon"]), (self.adamw, state_dict["adamw"])):
+            weight_decay = optimizer.param_groups[0]["weight_decay"]  # that of the present command holds
+            optimizer.load_state_dict(state)
+            optimizer.param_groups[0]["weight_decay"] = weight_decay
 
 
 def _as_matrix(weight: torch.Tensor) -> torch.Tensor:

@@ -86,7 +86,11 @@ class Painter:
     def mean(self, gray: Image.Image, number: int) -> Image.Image:
         """Paint the mean estimate of the `number`-th photo in one step."""
         return self.pipeline(
-            gray, num_inference_steps=1, processing_resolution=self.resolution, generator=generator_of(number, 0)
+            gray,
+            num_inference_steps=1,
+            processing_resolution=self.resolution,
+            guidance_scale=1.0,
+            generator=generator_of(number, 0),
         ).images[0]
 
     def samples(self, gray: Image.Image, count: int, number: int) -> list[Image.Image]:

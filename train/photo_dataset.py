@@ -202,14 +202,6 @@ class PhotoDataset(Dataset):
                     f"`source_weights` names {sorted(unknown)}, but the photos have {sorted(set(sources))}."
                 )
             self.weights = torch.tensor([weight_of_source.get(source, 1.0) for source in sources])
-        if config.chroma_balance:
-            chroma = photos.map(
-                _mean_chroma,
-                fn_kwargs={"column": config.image_column},
-                remove_columns=photos.column_names,
-                desc="measure the chroma of the photos",
-            )
-            self.weights = self.weights * torch.tensor(chroma["mean_chroma"]) ** config.chroma_balance
         self._epoch, self._order = -1, None
 
     def __getitem__(self, position: int) -> dict:
@@ -355,15 +347,6 @@ def first_readable(row_ahead: Callable[[int], dict]) -> tuple[Image.Image, Image
         except PHOTO_ERRORS as error:
             warnings.warn(f"photo {row['path']} is passed over, it cannot be read: {error}", stacklevel=2)
     raise ValueError(f"{_MAX_UNREADABLE_RUN} photos in a row cannot be read; the last is {row['path']}.")
-
-
-def _mean_chroma(row: dict, column: str) -> dict:
-    try:
-        photo, _ = read_row(row[column])
-    except PHOTO_ERRORS:
-        return {"mean_chroma": 0.0}
-    small = torch.from_numpy(np.array(photo.resize((32, 32), Image.Resampling.BOX))).permute(2, 0, 1)[None] / 255
-    return {"mean_chroma": rgb_to_chroma(small).square().sum(dim=1).sqrt().mean().item()}
 
 
 def _seed_of(seed: int, position: int) -> int:

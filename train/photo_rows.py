@@ -2,10 +2,13 @@
 
 import io
 import math
+import os
 import warnings
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import datasets
+from datasets.fingerprint import Hasher
 from paired_photos import read_pair
 from PIL import Image, ImageOps
 
@@ -46,7 +49,8 @@ def decode_once(photos: datasets.Dataset, column: str, shortest: int) -> dataset
     Replace every photo by its pixels, no larger than training needs: later epochs find pixels instead of files.
 
     The pixels lie in a file that `datasets` keeps in its cache and maps into memory: all processes share it, and the
-    next run on the same photos finds it again. They take three bytes each, about 120 kB a photo for crops of 128.
+    next run on the same, unchanged photos finds it again. They take three bytes each, about 120 kB a photo for crops
+    of 128.
 
     Args:
         photos (`datasets.Dataset`): Undecoded, as `load_photos` gives them. Files that cannot be read stay as they
@@ -59,12 +63,23 @@ def decode_once(photos: datasets.Dataset, column: str, shortest: int) -> dataset
     """
     if not isinstance(photos.features[column], datasets.Image):
         raise ValueError("`decode_once` is for photos, but `dataset` holds pairs of gray and color: leave it off.")
+    cache_file = None
+    if not photos.cache_files:  # a folder: `datasets` would keep the pixels in memory, for this process alone
+        stamps = [(row["path"], row["bytes"] or _file_stamp(row["path"])) for row in photos[column]]
+        cache_file = str(Path(datasets.config.HF_DATASETS_CACHE) / f"decoded-{Hasher.hash((stamps, shortest))}.arrow")
+        Path(cache_file).parent.mkdir(parents=True, exist_ok=True)
     return photos.map(
         _decode_row,
         fn_kwargs={"column": column, "shortest": shortest},
+        cache_file_name=cache_file,
         desc="decode the photos once",
         writer_batch_size=200,  # a few dozen MB
     )
+
+
+def _file_stamp(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns
 
 
 def _decode_row(row: dict, column: str, shortest: int) -> dict:

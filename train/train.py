@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import DDPMScheduler
-from diffusers.training_utils import EMAModel, compute_snr
+from diffusers.training_utils import EMAModel
 from muon import MuonAdamW
 from photo_dataset import create_dataloader
 from training_checkpoints import StopRequest, load_newest_checkpoint, save_checkpoint
@@ -43,6 +43,8 @@ def main(config: TrainingConfig) -> None:
         log_with="tensorboard",
         project_dir=output_dir,
     )
+    if accelerator.device.type == "cpu" and config.mixed_precision == "fp16":
+        raise ValueError("`mixed_precision` 'fp16' needs a GPU: on a CPU choose 'bf16' or 'no'.")
     photos_per_batch = config.batch_size * accelerator.num_processes
     photos_per_update = photos_per_batch * config.gradient_accumulation_steps
     config.check_photos_per_update(photos_per_update)
@@ -106,11 +108,7 @@ def main(config: TrainingConfig) -> None:
             model_input = build_model_input(noisy_sample, luminance, hints if config.with_hints else None)
             model_output = model(model_input, timesteps, return_dict=False)[0]
             target = training_target(noise_scheduler, clean_sample, noise, timesteps)
-            loss = F.mse_loss(model_output.float(), target, reduction="none").mean(dim=(1, 2, 3))
-            if config.loss_weighting == "min_snr":
-                snr = compute_snr(noise_scheduler, timesteps)
-                loss = loss * snr.clamp(max=5) / (snr + 1)
-            loss = loss.mean()
+            loss = F.mse_loss(model_output.float(), target)
 
             accelerator.backward(loss)
             if accelerator.sync_gradients:
@@ -139,7 +137,8 @@ def main(config: TrainingConfig) -> None:
                 "loss": accelerator.gather(losses).mean().item(),
                 "images_per_second": photos_per_second,
                 "share_of_peak": photos_per_second * flops[config.resolution_at(images_seen - 1)] / peak,
-                "learning_rate": optimizer.param_groups[0]["lr"],
+                "muon_learning_rate": optimizer.param_groups[0]["lr"],
+                "learning_rate": optimizer.param_groups[1]["lr"],
                 "unreadable_photos": accelerator.gather(passed_over).sum().item(),
             }
             accelerator.log(values, step=images_seen)
@@ -215,7 +214,8 @@ def finite_losses(recent: list[tuple[torch.Tensor, list[str]]]) -> torch.Tensor:
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"The loss is {loss}. The photos of that batch: {', '.join(names)}. Look at them, or lower"
-                " `learning_rate`, and give the same command again to go on from the newest checkpoint."
+                " `muon_learning_rate` and `learning_rate`, and give the same command again to go on from the newest"
+                " checkpoint; if it ends here again, delete that one and go on from the one before."
             )
     return losses
 

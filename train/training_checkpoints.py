@@ -76,6 +76,7 @@ def load_newest_checkpoint(accelerator: Accelerator, output_dir: Path) -> int:
     if not checkpoints:
         return 0
     accelerator.load_state(str(checkpoints[-1]))
+    accelerator.step = 0  # of the current update: now the micro-batches may be others
     accelerator.print(f"resumed from {checkpoints[-1]}")
     return _photos(checkpoints[-1])
 

@@ -39,8 +39,6 @@ class TrainingConfig:
     decode_once: bool = False  # keep the pixels, shrunk to what the crops need, in the cache of `datasets` on the disk
     num_workers: int = 1  # decoding and cropping cost about a tenth of a core at 60 photos/s
 
-    chroma_balance: float = 0.0  # draw a photo by this power of its mean chroma: 1 shows colorful photos more often
-
     # What the network sees.
     target: str = "chroma"  # "chroma": Cb and Cr at 1 / luminance_patch of the luma's size; "rgb": all three channels
     chroma_scale: float = 0.14  # brings the chroma of photographs to a standard deviation of 0.5
@@ -64,15 +62,13 @@ class TrainingConfig:
     variance_type: str = "fixed_small"  # of each sampling step: that of the posterior; "fixed_large": beta_t
     timestep_power: float = 1.5  # t = T u^(1/power): 1 is uniform, 2 draws the noisy end, where color is chosen, more
 
-    loss_weighting: str = "uniform"  # "min_snr": the weight min(SNR, 5) / (SNR + 1) of Hang et al. 2023 for v
-
     # Optimization.
     resolutions: list[int] = field(default_factory=lambda: [64, 128, 192])  # luma pixels of the crop, stage by stage
     stage_photos: list[int] = field(default_factory=lambda: [300_000, 150_000, 50_000])  # photos seen in each stage
     batch_size: int = 64  # per process and micro-batch
     gradient_accumulation_steps: int = 1
     muon_learning_rate: float = 2e-3  # of matrices and convolutions
-    learning_rate: float = 4e-4  # of the rest: biases, norms, last layer
+    learning_rate: float = 4e-4  # of the rest: biases, norms, layers of at most 8 channels
     warmup_photos: int = 10_000  # linear from 0
     decay_photos: int = 100_000  # linear to 0 at the end of the last stage; in between the rate is constant
     weight_decay: float = 0.01
@@ -116,6 +112,8 @@ class TrainingConfig:
             raise ValueError(
                 f"`variance_type` must be 'fixed_small' or 'fixed_large', but got {self.variance_type!r}."
             )
+        if not self.timestep_power > 0:
+            raise ValueError(f"`timestep_power` must be greater than 0, but got {self.timestep_power}.")
         if self.mixed_precision not in ("no", "bf16", "fp16"):
             raise ValueError(f"`mixed_precision` must be 'no', 'bf16' or 'fp16', but got {self.mixed_precision!r}.")
         if len(self.resolutions) != len(self.stage_photos) or not self.resolutions:
