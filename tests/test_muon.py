@@ -53,6 +53,18 @@ def test_an_optimizer_that_loads_a_state_goes_on_where_the_other_stood():
         assert torch.equal(one, other)
 
 
+def test_weights_that_were_moved_in_memory_are_trained_where_they_are():
+    unet = seeded_unet()
+    optimizer = MuonAdamW(unet.parameters(), weight_decay=0.0)
+    for weight in unet.parameters():
+        weight.data = weight.data.clone()  # as DistributedDataParallel does
+    before = [weight.detach().clone() for weight in unet.parameters()]
+
+    take_steps(unet, optimizer, range(1))
+
+    assert not any(map(torch.equal, before, unet.parameters()))
+
+
 def test_a_weight_that_cannot_be_seen_as_a_matrix_is_refused():
     with pytest.raises(ValueError, match="channels last"):
         MuonAdamW(create_unet("tiny").parameters(), weight_decay=0.0)

@@ -34,9 +34,6 @@ class MuonAdamW(torch.optim.Optimizer):
             groups[parameter.ndim < 2 or min(parameter.shape[:2]) <= _SMALL_SIDE].append(parameter)
         super().__init__([{"params": group, "lr": 0.0} for group in groups], {})
         self.matrices = [nn.Parameter(_as_matrix(weight.data)) for weight in groups[0]]
-        for weight, matrix in zip(groups[0], self.matrices, strict=True):
-            if matrix.data_ptr() != weight.data_ptr():
-                raise ValueError(f"The weight of shape {tuple(weight.shape)} must lie in memory channels last.")
         self.muon = torch.optim.Muon(self.matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         # With AdamW's usual 0.999 a rare large gradient in bfloat16 can end a run.
         self.adamw = torch.optim.AdamW(groups[1], betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
@@ -45,8 +42,7 @@ class MuonAdamW(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:
         weights = self.param_groups[0]["params"]
         for weight, matrix in zip(weights, self.matrices, strict=True):
-            if matrix.data_ptr() != weight.data_ptr():
-                raise ValueError("The weights have moved since the optimizer was made: make it after `.to(...)`.")
+            matrix.data = _as_matrix(weight.data)  # seen anew: DistributedDataParallel moves the weights
             matrix.grad = None if weight.grad is None else _as_matrix(weight.grad)
         for group, optimizer in zip(self.param_groups, (self.muon, self.adamw), strict=True):
             optimizer.param_groups[0]["lr"] = group["lr"]
@@ -69,4 +65,9 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def _as_matrix(weight: torch.Tensor) -> torch.Tensor:
-    return weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).flatten(start_dim=1)
+    if weight.ndim == 2:
+        return weight
+    matrix = weight.permute(0, 2, 3, 1).flatten(start_dim=1)
+    if matrix.data_ptr() != weight.data_ptr():
+        raise ValueError(f"A weight of shape {tuple(weight.shape)} must lie in memory channels last.")
+    return matrix
