@@ -153,15 +153,11 @@ def start(script: Path, flags: list[str]) -> None:
 
 def write(rows: list[dict], folder: Path) -> None:
     """Write all rows so far: whole as JSON, and as a table beside the gray row."""
-    command = shlex.join(["python", "train/ablate.py", *sys.argv[1:]])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ablation.json").write_text(json.dumps(rows, indent=1) + "\n")
     lines = [
-        f"Short runs of {rows[0]['tflop']:.0f} TFLOP each, scored on {rows[0]['num_images']} photos. The last call:",
-        "",
-        "```",
-        command,
-        "```",
+        f"Short runs of {rows[0]['tflop']:.0f} TFLOP each (of the network; the optimizer's own are not counted),"
+        f" scored on {rows[0]['num_images']} photos, by `python train/ablate.py`.",
         "",
         "`ablation.json` has every score, the commands that train and score each row by itself, and the commit whose"
         " code ran them: what lost has been deleted since.",
