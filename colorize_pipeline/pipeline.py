@@ -394,7 +394,7 @@ class ColorizationPipeline(DiffusionPipeline):
                 f" {processing_resolution!r}."
             )
         for name, value in (("saturation", saturation), ("target_colorfulness", target_colorfulness or 0)):
-            if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            if value is None or not 0 <= value < float("inf"):
                 raise ValueError(f"`{name}` must be a number of at least 0, but got {value!r}.")
         if target_colorfulness is not None and saturation != 1:
             raise ValueError(

@@ -150,10 +150,11 @@ def _true_gray_codes(upright: Image.Image, file: Image.Image) -> Image.Image:
     """Bring the codes of a gray TIFF of 9 to 16 bit to 0 (black) to 65535 (white); Pillow gives them as they are."""
     if file.format != "TIFF" or not file.mode.startswith("I;16"):
         return upright
-    codes = _scale_codes(np.asarray(upright), _tiff_depth(file))
-    if file.tag_v2.get(_PHOTOMETRIC) == 0:  # white is zero (Source: TIFF 6.0, section 8)
-        codes = 65_535 - codes
-    return Image.fromarray(codes)
+    depth, white_is_zero = _tiff_depth(file), file.tag_v2.get(_PHOTOMETRIC) == 0  # Source: TIFF 6.0, section 8
+    if depth == 16 and not white_is_zero:
+        return upright
+    codes = _scale_codes(np.asarray(upright), depth)
+    return Image.fromarray(65_535 - codes if white_is_zero else codes)
 
 
 def _scale_codes(codes: np.ndarray, depth: int) -> np.ndarray:
