@@ -1,5 +1,6 @@
 """Tiny real components: the same classes as in the wheel, small enough for a CPU."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,40 @@ from loopback_hub import LoopbackHub
 from PIL import Image
 
 from colorize_pipeline import ColorizationPipeline, create_unet
+from colorize_pipeline.hub import stage_model_repository
 
 
 SHARED = Path(__file__).parents[2] / "shared"
+ROOT = Path(__file__).parents[1]
+
+# A run that is pushed to the Hub: its name, the template of its card, and its figures.
+REPO = "ann/painter"
+TEMPLATE = """# A painter
+
+Made from `{photos}` & patience.
+
+<!-- loading -->
+how to load it
+<!-- /loading -->
+
+## Figures
+
+<!-- figures -->
+none yet
+<!-- /figures -->
+
+## Limits
+"""
+EVALUATIONS = [
+    {
+        "dataset": "../photos/kodak",
+        "num_images": 24,
+        "settings": {"size": 256, "num_inference_steps": 8, "photos": "/data/kodak"},
+        "metrics": {"PSNR (one sample)": 21.123456789012345, "dE00 (one sample)": 11.5, "PSNR (1-step mean)": 3e-07},
+        "seconds_per_sample": 0.25,
+    },
+    {"dataset": "user/slides", "num_images": 50, "settings": {}, "metrics": {"mean of |dCF|": 8}},
+]
 
 
 def make_pipeline(target: str = "chroma") -> ColorizationPipeline:
@@ -59,6 +91,42 @@ def pipeline() -> ColorizationPipeline:
 def hub():
     with LoopbackHub({"ann-token": "ann", "bob-token": "bob"}) as hub:
         yield hub
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """What training and evaluation leave: a pipeline, its configuration, figures, and a picture."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    make_pipeline().save_pretrained(folder / "pipeline")
+    config = {
+        "output_dir": str(folder),
+        "dataset": "../shared/photos",
+        "learning_rate": 5e-4,
+        "resolutions": [64, 128],
+    }
+    (folder / "training_config.json").write_text(json.dumps(config))
+    for number, evaluation in enumerate(EVALUATIONS):
+        (folder / f"results-{number}.json").write_text(json.dumps(evaluation))
+    Image.new("RGB", (8, 6), "teal").save(folder / "my sample.png")
+    (folder / "card.md").write_text(TEMPLATE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def staged(run_folder, tmp_path_factory):
+    """The same, staged in this process from the folder, as the command does it."""
+    folder = tmp_path_factory.mktemp("staged") / "repository"
+    stage_model_repository(
+        run_folder / "pipeline",
+        folder,
+        repo_id=REPO,
+        card_template=run_folder / "card.md",
+        evaluations=EVALUATIONS,
+        training_config=json.loads((run_folder / "training_config.json").read_text()),
+        samples=[run_folder / "my sample.png"],
+        license="mit",
+    )
+    return folder
 
 
 @pytest.fixture

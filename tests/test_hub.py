@@ -3,89 +3,20 @@
 import json
 import re
 import shutil
-import signal
 import venv
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_pipeline
+from conftest import EVALUATIONS, REPO, ROOT, TEMPLATE, make_pipeline
 from diffusers import DDPMPipeline
-from hub_client import DIGEST, contents, push_script, run, run_script, start
+from hub_client import DIGEST, contents, run, run_script
 from huggingface_hub import ModelCard
-from loopback_hub import File
-from PIL import Image
 from safetensors.torch import load_file
 
-from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline, create_unet
+from colorize_pipeline import ColorizationPipeline, create_unet
 from colorize_pipeline.hub import CODE_FILES, loading_lines, push_to_hub, stage_model_repository
-
-
-ROOT = Path(__file__).parents[1]
-REPO = "ann/painter"
-TEMPLATE = """# A painter
-
-Made from `{photos}` & patience.
-
-<!-- loading -->
-how to load it
-<!-- /loading -->
-
-## Figures
-
-<!-- figures -->
-none yet
-<!-- /figures -->
-
-## Limits
-"""
-EVALUATIONS = [
-    {
-        "dataset": "../photos/kodak",
-        "num_images": 24,
-        "settings": {"size": 256, "num_inference_steps": 8, "photos": "/data/kodak"},
-        "metrics": {"PSNR (one sample)": 21.123456789012345, "dE00 (one sample)": 11.5, "PSNR (1-step mean)": 3e-07},
-        "seconds_per_sample": 0.25,
-    },
-    {"dataset": "user/slides", "num_images": 50, "settings": {}, "metrics": {"mean of |dCF|": 8}},
-]
-
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
-    """What training and evaluation leave: a pipeline, its configuration, figures, and a picture."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    make_pipeline().save_pretrained(folder / "pipeline")
-    config = {
-        "output_dir": str(folder),
-        "dataset": "../shared/photos",
-        "learning_rate": 5e-4,
-        "resolutions": [64, 128],
-    }
-    (folder / "training_config.json").write_text(json.dumps(config))
-    for number, evaluation in enumerate(EVALUATIONS):
-        (folder / f"results-{number}.json").write_text(json.dumps(evaluation))
-    Image.new("RGB", (8, 6), "teal").save(folder / "my sample.png")
-    (folder / "card.md").write_text(TEMPLATE)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def staged(run_folder, tmp_path_factory):
-    """The same, staged in this process from the folder, as the command does it."""
-    folder = tmp_path_factory.mktemp("staged") / "repository"
-    stage_model_repository(
-        run_folder / "pipeline",
-        folder,
-        repo_id=REPO,
-        card_template=run_folder / "card.md",
-        evaluations=EVALUATIONS,
-        training_config=json.loads((run_folder / "training_config.json").read_text()),
-        samples=[run_folder / "my sample.png"],
-        license="mit",
-    )
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -341,116 +272,3 @@ def test_the_card_of_this_project_and_that_for_other_models_render(run_folder, t
 
 
 # Pushing
-
-
-@pytest.mark.parametrize("moment", ["upload", "commit"])
-def test_a_push_killed_at_any_moment_and_repeated_commits_once(hub, staged, tmp_path, moment):
-    repo_id = f"ann/killed-in-{moment}"
-    script = ["-c", push_script(staged, repo_id, tag="v1")]
-    with hub.pause(moment) as pause:
-        process = start(hub, script, tmp_path, token="ann-token")
-        assert pause.reached.wait(timeout=60)
-        process.kill()
-        process.communicate()
-        pause.cut = True
-    repository = hub.repositories[f"models/{repo_id}"]
-    # The two large files travel side by side: only one of them is sure to be cut.
-    left = (process.returncode, len(repository.commits), len(repository.large_files) == 2, len(repository.tags))
-
-    first, second = (json.loads(run(hub, script, tmp_path, token="ann-token")) for _ in range(2))
-
-    assert left == (-signal.SIGKILL, *((1, False) if moment == "upload" else (2, True)), 0)
-    assert repository.history() == ["initial commit", "Upload colorization pipeline"]
-    assert first == second == repository.tags["v1"]
-    assert repository.files() == contents(staged)
-
-
-def test_a_private_push_to_a_branch_stays_there_and_stays_private(hub, staged, tmp_path):
-    repo_id = "ann/secret"
-    options = {"private": True, "branch": "next", "commit_message": "Try this"}
-
-    run(hub, ["-c", push_script(staged, repo_id, **options)], tmp_path / "ann", token="ann-token")
-
-    repository = hub.repositories[f"models/{repo_id}"]
-    assert repository.private
-    assert repository.history("main") == ["initial commit"] and not repository.files("main")
-    assert repository.history("next") == ["initial commit", "Try this"]
-    assert repository.files("next") == contents(staged)
-    ask = f"""
-from huggingface_hub import HfApi, errors
-for token in (False, "bob-token", "ann-token"):
-    for name, revision in (("pipeline.py", "next"), ("pipeline.py", "main"), ("pipeline.py", "elsewhere")):
-        try:
-            HfApi(token=token).hf_hub_download("{repo_id}", name, revision=revision)
-            print("found", end=" ")
-        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
-            print(type(error).__name__, end=" ")"""
-    seen = run(hub, ["-c", ask], tmp_path / "others").split()
-    assert seen[:6] == ["RepositoryNotFoundError"] * 6
-    assert seen[6:] == ["found", "RemoteEntryNotFoundError", "RevisionNotFoundError"]
-
-
-def test_a_push_that_would_mislead_is_refused(hub, staged, tmp_path):
-    repo_id = "ann/public"
-    run(hub, ["-c", push_script(staged, repo_id, tag="v1")], tmp_path, token="ann-token")
-    changed = shutil.copytree(staged, tmp_path / "changed")
-    (changed / "evaluation.json").write_text("[]")
-
-    def errors(folder, **options):
-        process = start(hub, ["-c", push_script(folder, repo_id, **options)], tmp_path, token="ann-token")
-        return process.communicate()[1]
-
-    assert "`private` is True, but ann/public exists and is public" in errors(staged, private=True)
-    assert "`tag` 'v1' names commit" in errors(changed, tag="v1")
-
-
-def test_a_commit_by_somebody_else_during_the_upload_is_not_overwritten(hub, staged, tmp_path):
-    repo_id = "ann/busy"
-    theirs = {"README.md": File(b"written meanwhile", large=False)}
-
-    with hub.pause("upload") as pause:
-        process = start(hub, ["-c", push_script(staged, repo_id)], tmp_path, token="ann-token")
-        assert pause.reached.wait(timeout=60)
-        repository = hub.repositories[f"models/{repo_id}"]
-        repository.commit("main", "theirs", theirs)
-    _, errors = process.communicate()
-
-    assert process.returncode != 0 and "412" in errors
-    assert repository.files() == {"README.md": b"written meanwhile"}
-
-
-def test_a_card_on_the_hub_is_replaced_only_when_asked(hub, staged, tmp_path):
-    repo_id = "ann/edited"
-    run(hub, ["-c", push_script(staged, repo_id)], tmp_path, token="ann-token")
-    repository = hub.repositories[f"models/{repo_id}"]
-    repository.commit("main", "edit", {**repository.at().files, "README.md": File(b"# By hand", large=False)})
-
-    run(hub, ["-c", push_script(staged, repo_id)], tmp_path, token="ann-token")
-    kept = repository.files()["README.md"]
-    run(hub, ["-c", push_script(staged, repo_id, overwrite_card=True)], tmp_path, token="ann-token")
-
-    assert kept == b"# By hand"
-    assert repository.files() == contents(staged)
-
-
-@pytest.mark.slow
-def test_the_push_of_the_default_checkpoint_survives_kills(hub, tmp_path):
-    staged, repo_id = tmp_path / "staged", "ann/default"
-    stage_model_repository(
-        DEFAULT_CHECKPOINT, staged, repo_id=repo_id, card_template=ROOT / "model_card.md", evaluations=EVALUATIONS
-    )
-    script = ["-c", push_script(staged, repo_id)]
-
-    for moment in ("upload", "commit"):
-        with hub.pause(moment) as pause:
-            process = start(hub, script, tmp_path / "home", token="ann-token")
-            assert pause.reached.wait(timeout=120)
-            process.kill()
-            process.communicate()
-            pause.cut = True
-    first, second = (json.loads(run(hub, script, tmp_path / "home", token="ann-token")) for _ in range(2))
-
-    repository = hub.repositories[f"models/{repo_id}"]
-    assert repository.history() == ["initial commit", "Upload colorization pipeline"]
-    assert first == second
-    assert repository.files() == contents(staged)
