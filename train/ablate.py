@@ -51,6 +51,7 @@ _VARIANTS = {
     "epsilon, no zero terminal SNR": ("--prediction_type epsilon --rescale_betas_zero_snr false", ""),
     "cosine schedule, timestep_power 1.5": ("--beta_schedule squaredcos_cap_v2 --timestep_power 1.5", ""),
     "timestep_power 2": ("--timestep_power 2", ""),
+    "chroma_scale 0.0875": ("--chroma_scale 0.0875", ""),
     "chroma_scale 0.28": ("--chroma_scale 0.28", ""),
     "chroma_scale 0.5": ("--chroma_scale 0.5", ""),
     "luminance_patch 2": ("--luminance_patch 2 --resolutions 32 --processing_resolution 32", ""),
