@@ -9,9 +9,9 @@ others stays there, if it was scored on the same photos: also rows of options th
 Every row keeps the command and the commit that trained it; a run of another command is not taken for it.
 
 Equal compute means equal floating-point operations of the network: a variant with larger crops or a larger network
-sees fewer photos. (The optimizer's own are not counted. Muon's are the same for every update: half as many again as
-those of the network for a batch of 64 crops of 64.) All variants see the same photos in the same order, up to that
-number.
+sees fewer photos, with the same shares of them for warm-up and decay. (The optimizer's own are not counted. Muon's are
+the same for every update: half as many again as those of the network for a batch of 64 crops of 64.) All variants see
+the same photos in the same order, up to that number.
 """
 
 import argparse
@@ -30,12 +30,12 @@ TRAIN = Path(__file__).parent
 # The budget is that of the first variant, which all others are compared with.
 _PHOTOS = 12_800
 _BATCH_SIZE = 64
+_WARMUP_SHARE, _DECAY_SHARE = 5 / 32, 10 / 32
 
 _RECIPE = (
     "--preset small --mixed_precision bf16 --num_workers 0 --resolutions 64 --processing_resolution 64"
     f" --stage_photos {_PHOTOS}"
     f" --batch_size {_BATCH_SIZE} --muon_learning_rate 2.1e-3 --learning_rate 7e-4"
-    " --warmup_photos 2000 --decay_photos 4000"
     " --beta_schedule linear --timestep_power 1 --condition_dropout 0 --degradation_probability 0"
     " --hint_probability 0.33 --checkpoint_photos 1000000 --validation_photos 0 --log_photos 1280"
 )
@@ -96,7 +96,10 @@ def main(arguments: argparse.Namespace) -> None:
         updates = round(budget / training_flops(config, config.resolutions[0]) / _BATCH_SIZE)
         photos = max(1, updates) * _BATCH_SIZE
         run = Path(arguments.output) / (slug(training_flags) or "recipe")
-        training = [*flags, "--stage_photos", str(photos), "--output_dir", str(run)]
+        training = [*flags, "--stage_photos", str(photos)]
+        training += ["--warmup_photos", str(int(_WARMUP_SHARE * photos))]
+        training += ["--decay_photos", str(int(_DECAY_SHARE * photos))]
+        training += ["--output_dir", str(run)]
         print(f"== {name}: {photos} photos")
         command = shlex.join(["python", "train/train.py", *training])
         trained = run / "ablation.json"
