@@ -1,7 +1,7 @@
 """
 How fast training is beside a plain loop, with the same network, batch and photos:
 
-    python tests/benchmarks/training_speed.py ../shared/photos
+    python tests/benchmarks/training_speed.py ../shared/photos --batch-size 64 --resolutions 64 128
 
 The plain loop does what the usual script for unconditional diffusion does: it decodes and crops every file when its
 turn comes, keeps the default memory layout and optimizer, and reads the loss after every update; once in float32 and
@@ -10,6 +10,7 @@ once in bfloat16. Ours is `train/train.py`'s own configuration of the small netw
 machine, in rounds that take turns, and the ratio of the medians.
 """
 
+import argparse
 import statistics
 import sys
 import time
@@ -32,7 +33,6 @@ from colorize_pipeline import build_model_input, create_unet  # noqa: E402
 from train import create_noise_scheduler, training_target  # noqa: E402
 
 
-BATCH_SIZE = 64
 UPDATES = 6
 ROUNDS = 3
 
@@ -40,10 +40,12 @@ ROUNDS = 3
 class Loop:
     """A training loop that can be stopped and continued, so that several can take turns."""
 
-    def __init__(self, folder: str, resolution: int, ours: bool, dtype: torch.dtype, compiled: bool = False):
+    def __init__(
+        self, folder: str, batch_size: int, resolution: int, ours: bool, dtype: torch.dtype, compiled: bool = False
+    ):
         arguments = ["--config", str(ROOT / "train/configs/small.json"), "--output_dir", "unused"]
         arguments += ["--dataset", folder, "--dataset_files", "train-0*.parquet", "--decode_once", str(ours)]
-        arguments += ["--resolutions", str(resolution), "--stage_photos", "640000", "--batch_size", str(BATCH_SIZE)]
+        arguments += ["--resolutions", str(resolution), "--stage_photos", "640000", "--batch_size", str(batch_size)]
         self.config, self.dtype = parse_config(arguments), dtype
         self.noise_scheduler = create_noise_scheduler(self.config)
         self.unet = create_unet(**self.config.network)
@@ -78,18 +80,18 @@ class Loop:
         clock = time.perf_counter()
         for _ in range(UPDATES):
             self.update()
-        return UPDATES * BATCH_SIZE / (time.perf_counter() - clock)
+        return UPDATES * self.config.batch_size / (time.perf_counter() - clock)
 
 
-def main(folder: str) -> None:
+def main(folder: str, batch_size: int, resolutions: list[int]) -> None:
     peak = measure_peak(torch.device("cpu"), torch.bfloat16)
     print(f"{torch.get_num_threads()} threads; a large bfloat16 convolution reaches {peak / 1e12:.3f} TFLOP/s")
-    for resolution in (64, 128):
+    for resolution in resolutions:
         loops = {
-            "plain, float32": Loop(folder, resolution, ours=False, dtype=torch.float32),
-            "plain, bfloat16": Loop(folder, resolution, ours=False, dtype=torch.bfloat16),
-            "ours": Loop(folder, resolution, ours=True, dtype=torch.bfloat16),
-            "ours, compiled": Loop(folder, resolution, ours=True, dtype=torch.bfloat16, compiled=True),
+            "plain, float32": Loop(folder, batch_size, resolution, ours=False, dtype=torch.float32),
+            "plain, bfloat16": Loop(folder, batch_size, resolution, ours=False, dtype=torch.bfloat16),
+            "ours": Loop(folder, batch_size, resolution, ours=True, dtype=torch.bfloat16),
+            "ours, compiled": Loop(folder, batch_size, resolution, ours=True, dtype=torch.bfloat16, compiled=True),
         }
         speeds = {name: [] for name in loops}
         for _ in range(ROUNDS):
@@ -100,10 +102,16 @@ def main(folder: str) -> None:
         for name, values in speeds.items():
             median = statistics.median(values)
             print(
-                f"crops of {resolution}, {name}: {median:.1f} photos/s ({min(values):.1f} to {max(values):.1f}),"
+                f"{batch_size} crops of {resolution}, {name}:"
+                f" {median:.1f} photos/s ({min(values):.1f} to {max(values):.1f}),"
                 f" {median * flops / peak:.0%} of that, {median / plain:.2f} times the plain loop in bfloat16"
             )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", help="folder of shards like train-0*.parquet")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--resolutions", type=int, nargs="+", default=[64, 128])
+    arguments = parser.parse_args()
+    main(arguments.photos, arguments.batch_size, arguments.resolutions)
