@@ -128,7 +128,6 @@ def stage_model_repository(
         if values:
             (folder / f"{name}.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     card.save(folder / "README.md")
-    check_model_folder(folder)
 
 
 def push_to_hub(

@@ -10,6 +10,10 @@ from skimage.metrics import structural_similarity
 from .color import colorfulness
 
 
+# Side of the window of SSIM in pixels: 11 are what Gaussian weights of deviation 1.5 cover in scikit-image.
+SSIM_WINDOW = 11
+
+
 @dataclass(frozen=True)
 class ColorScores:
     """
@@ -35,7 +39,7 @@ def score_colors(colorized: np.ndarray, truth: np.ndarray) -> ColorScores:
     Compare a colorized photo with the true one.
 
     Args:
-        colorized (`np.ndarray` of shape `(height, width, 3)`, `uint8`): sRGB codes.
+        colorized (`np.ndarray` of shape `(height, width, 3)`, `uint8`): sRGB codes, at least 11 pixels a side.
         truth (`np.ndarray` of the same shape and type): sRGB codes.
 
     Source: CIEDE2000 and Lab (D65, 2 degrees) as in scikit-image; SSIM with the Gaussian window of Wang et al. 2004.

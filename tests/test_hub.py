@@ -269,6 +269,3 @@ def test_the_card_of_this_project_and_that_for_other_models_render(run_folder, t
     assert len(card.data.eval_results) == sum(len(evaluation["metrics"]) for evaluation in EVALUATIONS)
     assert "21.12" in card.text and loading_lines(REPO) in card.text
     assert card.data.license is None  # that is for its author to say
-
-
-# Pushing

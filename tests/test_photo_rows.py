@@ -47,6 +47,7 @@ def test_a_folder_of_photos_is_decoded_once_for_all_processes_and_runs(photos, t
     folder = tmp_path / "album"
     folder.mkdir()
     Image.fromarray(data.coffee()).save(folder / "coffee.png")
+    (folder / "lost.png").symlink_to(folder / "nowhere.png")
 
     def cache_files():
         album = load_photos(str(folder), "*.parquet", "train", streaming=False)
@@ -66,3 +67,12 @@ def test_photos_larger_than_training_needs_are_shrunk_once(photos):
         assert photo.size == ((45, 60) if name == "JPEG" else (60, 45)) and gray is None
         assert np.asarray(photo).std() > 10
         assert len(row["bytes"]) < 45 * 60 * 3 + 20
+
+
+def test_a_sixteen_bit_scan_keeps_its_tones(tmp_path):
+    codes = np.linspace(0, 65_535, 256).astype(np.uint16).repeat(4).reshape(32, 32)
+    Image.fromarray(codes).save(tmp_path / "scan.png")
+
+    photo, _ = read_row({"bytes": None, "path": str(tmp_path / "scan.png")})
+
+    assert np.array_equal(np.asarray(photo), np.rint(codes / 257)[:, :, None].repeat(3, axis=2))

@@ -15,7 +15,7 @@ import torch
 from conftest import seeded
 from photo_dataset import draw_hints
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from step_curve import read_training
 from training_config import TrainingConfig, parse_config
 
 from colorize_pipeline import ColorizationPipeline
@@ -70,13 +70,7 @@ def run(launcher, arguments, **options):
 
 
 def scalars(output_dir, tag="loss"):
-    values = {}
-    for events in sorted((output_dir / "logs").rglob("events*"), key=os.path.getmtime):
-        accumulator = EventAccumulator(str(events))
-        accumulator.Reload()
-        if tag in accumulator.Tags()["scalars"]:
-            values |= {event.step: event.value for event in accumulator.Scalars(tag)}
-    return values
+    return dict(read_training(output_dir / "logs")[tag])
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +257,23 @@ def test_a_misspelt_option_is_refused_with_the_nearest_valid_one(tmp_path):
     for flags in (["--batch_sise", "3"], ["-batch_sise", "3"]):
         with pytest.raises(ValueError, match="'batch_sise'.*'batch_size'"):
             parse_config(["--output_dir", "x", *flags])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"checkpoints_total_limit": -1},
+        {"num_inference_steps": 0},
+        {"processing_resolution": -5},
+        {"min_crop": 1.5},
+        {"chroma_scale": 0.0},
+        {"variance_type": "learned"},
+    ],
+    ids=lambda settings: "-".join(settings),
+)
+def test_a_value_that_would_fail_only_hours_later_is_refused_at_once(settings):
+    with pytest.raises(ValueError, match=f"`{next(iter(settings))}`.*{next(iter(settings.values()))}"):
+        TrainingConfig(output_dir="x", dataset="y", **settings)
 
 
 @pytest.mark.parametrize("name", ["small", "smoke"])

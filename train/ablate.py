@@ -5,13 +5,13 @@ What each choice of the recipe is worth: short runs that differ in one thing, at
 
 trains every variant with `train.py`, scores it with `evaluate.py`, and writes `ablation.json` and `ablation.md` to
 `--results`. Runs that are finished are not repeated. `--only NAME ...` chooses variants; what the results hold of the
-others stays there, if it was scored on the same photos: also rows of options that lost and were deleted from the code.
-Every row keeps the command and the commit that trained it; a run of another command is not taken for it.
+others stays there: also rows of options that lost and were deleted from the code. Every row keeps the command that
+trained it and the commit that began it; a run of another command is not taken for it.
 
 Equal compute means equal floating-point operations of the network: a variant with larger crops or a larger network
 sees fewer photos, with the same shares of them for warm-up and decay. (The optimizer's own are not counted. Muon's are
-the same for every update: half as many again as those of the network for a batch of 64 crops of 64.) All variants see
-the same photos in the same order, up to that number.
+the same for every update: six tenths of those of the network for a batch of 64 crops of 64.) All variants see the
+same photos in the same order, up to that number.
 """
 
 import argparse
@@ -61,7 +61,7 @@ _VARIANTS = {
     "trained at 64, painted at 128": ("", "--processing-resolution 128"),
     "muon_learning_rate 5e-3": ("--muon_learning_rate 5e-3", ""),
     "no average of weights": ("--ema_max_decay 0", ""),
-    "average of half the run": ("--ema_max_decay 0.99", ""),
+    "average of the last 10 updates": ("--ema_max_decay 0.9", ""),
     "no gray mixing": ("--gray_mixing_probability 0", ""),
     "degraded grays": ("--degradation_probability 0.3", ""),
     "10% without condition": ("--condition_dropout 0.1", ""),
@@ -88,7 +88,9 @@ def main(arguments: argparse.Namespace) -> None:
     budget = _PHOTOS * training_flops(parse_config([*recipe, "--output_dir", "unused"]), 64)
     results_folder = Path(arguments.results)
     scored_on = f"{arguments.max_photos} of {', '.join(Path(source).name for source in arguments.evaluation)}"
-    rows = read(results_folder, scored_on)
+    others = {row["scored_on"] for row in read(results_folder).values()} - {scored_on}
+    if others:
+        raise ValueError(f"`--results` {results_folder} holds scores of {', '.join(others)}: name another folder.")
     for name in arguments.only or _VARIANTS:
         training_flags, evaluation_flags = (shlex.split(flags) for flags in _VARIANTS[name])
         flags = [*recipe, *training_flags]
@@ -102,14 +104,15 @@ def main(arguments: argparse.Namespace) -> None:
         training += ["--output_dir", str(run)]
         print(f"== {name}: {photos} photos")
         command = shlex.join(["python", "train/train.py", *training])
-        trained = run / "ablation.json"
-        if not trained.exists():
+        begun = run / "ablation.json"
+        if not begun.exists():
             run.mkdir(parents=True, exist_ok=True)
-            start(TRAIN / "train.py", training)
-            trained.write_text(json.dumps({"train": command, "commit": git_commit()}, indent=1) + "\n")
-        provenance = json.loads(trained.read_text())
+            begun.write_text(json.dumps({"train": command, "commit": git_commit()}, indent=1) + "\n")
+        provenance = json.loads(begun.read_text())
         if provenance["train"] != command:
             raise ValueError(f"`--output`: {run} holds a run of another command. Choose another folder, or delete it.")
+        if not (run / "pipeline" / "model_index.json").exists():
+            start(TRAIN / "train.py", training)
         evaluation = ["--checkpoint", str(run / "pipeline"), "--photos", *arguments.evaluation, *evaluation_flags]
         evaluation += ["--steps", "8"] if "--steps" not in evaluation else []
         evaluation += ["--size", "128", "--max-photos", str(arguments.max_photos), "--dtype", "bfloat16"]
@@ -118,6 +121,7 @@ def main(arguments: argparse.Namespace) -> None:
         if not scores.exists():
             start(TRAIN / "evaluate.py", evaluation)
         results = json.loads(scores.read_text())
+        rows = read(results_folder)  # again: meanwhile another call may have added some
         rows[name] = {
             "name": name,
             "against": "" if name == "recipe" else "recipe",
@@ -133,11 +137,10 @@ def main(arguments: argparse.Namespace) -> None:
         write([rows[name] for name in sorted(rows, key=[*_VARIANTS, *rows].index)], results_folder)
 
 
-def read(folder: Path, scored_on: str) -> dict[str, dict]:
-    """Read the rows that an earlier call left, by name: those that can stand in one table."""
+def read(folder: Path) -> dict[str, dict]:
+    """Read the rows that earlier calls left, by name."""
     file = folder / "ablation.json"
-    rows = json.loads(file.read_text()) if file.exists() else []
-    return {row["name"]: row for row in rows if row["scored_on"] == scored_on}
+    return {row["name"]: row for row in json.loads(file.read_text())} if file.exists() else {}
 
 
 def git_commit() -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from contact_sheet import contact_sheet
-from feature_network import disjoint_distance, extract_features, load_feature_network, paired_distance
+from feature_network import disjoint_distance, extract_features, load_feature_network
 from painted_photos import (
     FLOOR,
     GRAY,
@@ -41,7 +41,7 @@ from tqdm import tqdm
 from two_sample_test import two_sample_accuracy
 
 from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline
-from colorize_pipeline.metrics import ColorScores
+from colorize_pipeline.metrics import ColorScores, frechet_distance
 
 
 SHEET_PHOTOS = 24
@@ -133,7 +133,7 @@ def write_results(
         head = f"FID ({Path(arguments.features).stem})"
         extracted = {row: extract_features(network, batch) for row, batch in batches.items()}
         for row, values in extracted.items():
-            rows[row][f"{head} paired"] = paired_distance(values, extracted[TRUTH])
+            rows[row][f"{head} paired"] = frechet_distance(values, extracted[TRUTH])
             rows[row][f"{head} disjoint"] = disjoint_distance(values, extracted[TRUTH])
     intervals = {}
     if arguments.two_sample:

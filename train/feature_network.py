@@ -52,11 +52,6 @@ def extract_features(
     return torch.cat([network(batch).float().flatten(start_dim=1) for batch in photos.split(batch_size)])
 
 
-def paired_distance(painted: torch.Tensor, real: torch.Tensor) -> float:
-    """Compare all painted photos with the true colors of the same photos: 0 for a perfect model."""
-    return frechet_distance(painted, real)
-
-
 def disjoint_distance(painted: torch.Tensor, real: torch.Tensor) -> float:
     """
     Compare each half of the painted photos with the other half of the real ones, and average.

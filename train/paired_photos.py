@@ -67,14 +67,16 @@ def read_pair(pair: dict) -> tuple[Image.Image, Image.Image | None]:
         return lab_to_photo(lightness, _open_array(Path(pair["ab"]))[pair["ab_row"]]), None
 
     with Image.open(pair["path"]) as color_file, Image.open(pair["gray"]) as gray_file:
-        color = ImageOps.exif_transpose(color_file).convert("RGB")
-        # As the pipeline reads a photo: Pillow's own convert("L") would clip 16 bit to 8.
-        processor = ColorizationImageProcessor(luminance_patch=1, size_multiple=1)
-        codes = processor.to_eight_bit(processor.to_codes(ImageOps.exif_transpose(gray_file), "L"))
-    gray = Image.fromarray(codes.numpy())
+        color, gray = read_upright(color_file, "RGB"), read_upright(gray_file, "L")
     if gray.size != color.size:
         raise ValueError(f"its gray file must have its size, {color.size}, but {pair['gray']} has {gray.size}.")
     return color, gray
+
+
+def read_upright(file: Image.Image, mode: str) -> Image.Image:
+    """Read a photo in mode L or RGB as the pipeline does: Pillow's own conversions would clip 16 bit to 8."""
+    processor = ColorizationImageProcessor(luminance_patch=1, size_multiple=1)
+    return Image.fromarray(processor.to_eight_bit(processor.to_codes(ImageOps.exif_transpose(file), mode)).numpy())
 
 
 def lab_to_photo(lightness: np.ndarray, ab: np.ndarray) -> Image.Image:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import datasets
 from datasets.fingerprint import Hasher
-from paired_photos import read_pair
-from PIL import Image, ImageOps
+from paired_photos import read_pair, read_upright
+from PIL import Image
 
 from colorize_pipeline.apps.photo_file import PHOTO_ERRORS
 
@@ -32,7 +32,7 @@ def read_row(row: dict) -> tuple[Image.Image, Image.Image | None]:
     if "bytes" not in row:
         return read_pair(row)
     with Image.open(io.BytesIO(row["bytes"]) if row["bytes"] else row["path"]) as file:
-        return ImageOps.exif_transpose(file).convert("RGB"), None
+        return read_upright(file, "RGB"), None
 
 
 def readable_photos(rows: Iterable[dict]) -> Iterator[Image.Image]:
@@ -77,8 +77,11 @@ def decode_once(photos: datasets.Dataset, column: str, shortest: int) -> dataset
     )
 
 
-def _file_stamp(path: str) -> tuple[int, int]:
-    found = os.stat(path)
+def _file_stamp(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:  # a link to nothing: it cannot be decoded either
+        return None
     return found.st_size, found.st_mtime_ns
 
 

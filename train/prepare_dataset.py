@@ -6,7 +6,7 @@ Turn folders of photos into parquet shards to train on, and push them to the Hub
         --dataset_files 'train-*.parquet' --output_dir runs/mine
 
 The shards hold the columns image, source (the name of the folder) and license. Left out are photos that are too small,
-gray or nearly so, seen before, or unreadable; how many of each is printed.
+gray or nearly so, seen before, or unreadable; how many of each is printed. Hidden files are not looked at.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from colorize_pipeline.apps.photo_file import PHOTO_ERRORS
+from colorize_pipeline.apps.photo_file import PHOTO_ERRORS, find_photos
 from colorize_pipeline.color import colorfulness
 
 
@@ -82,8 +82,7 @@ def kept_rows(arguments: argparse.Namespace, counts: Counter) -> Iterator[dict]:
     files = [
         (folder, file, license)
         for folder, license in zip(arguments.folders, arguments.license, strict=True)
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
+        for file in find_photos(folder)
     ]
     random.Random(arguments.seed).shuffle(files)
     seen = SeenPhotos(arguments.max_hash_distance)
@@ -91,7 +90,8 @@ def kept_rows(arguments: argparse.Namespace, counts: Counter) -> Iterator[dict]:
         try:
             with Image.open(file) as opened:
                 photo = ImageOps.exif_transpose(opened).convert("RGB")
-        except PHOTO_ERRORS:
+            content = shrink(photo, arguments.short_side) if arguments.short_side else file.read_bytes()
+        except PHOTO_ERRORS:  # also of a photo longer than WebP can be
             counts["unreadable"] += 1
             continue
         small = photo.copy()
@@ -105,10 +105,7 @@ def kept_rows(arguments: argparse.Namespace, counts: Counter) -> Iterator[dict]:
         else:
             counts["kept"] += 1
             path = f"{folder.name}/{file.relative_to(folder).as_posix()}"
-            if arguments.short_side:
-                content, path = shrink(photo, arguments.short_side), f"{path}.webp"
-            else:
-                content = file.read_bytes()
+            path += ".webp" if arguments.short_side else ""
             yield {"image": {"bytes": content, "path": path}, "source": folder.name, "license": license}
 
 
@@ -167,7 +164,10 @@ def main(arguments: argparse.Namespace) -> None:
     print(", ".join(f"{number} {reason}" for reason, number in counts.most_common()) or "no files")
     shards = {split: sorted(map(str, output_dir.glob(f"{split}-*.parquet"))) for split in ("train", "validation")}
     if not shards["train"]:
-        raise ValueError(f"`folders` hold no photo that passes the filters: {dict(counts)}. Look at the thresholds.")
+        raise ValueError(
+            f"`folders` hold no photo for training: {dict(counts)}. Look at the thresholds, and at"
+            f" `--validation-photos`, which {arguments.validation_photos} photos go to first."
+        )
 
     # 3. Push
     if arguments.push_to_hub:

@@ -31,10 +31,14 @@ STEPS = (1, 2, 4, 8, 16, 50)
 
 
 def main(arguments: argparse.Namespace) -> None:
+    if not (arguments.photos or arguments.training):
+        raise ValueError("There is nothing to do: name `--photos` to paint, or a run by `--training`.")
     folder = Path(arguments.results)
     folder.mkdir(parents=True, exist_ok=True)
     if arguments.training:
         curves = read_training(Path(arguments.training) / "logs")
+        if "loss" not in curves:
+            raise ValueError(f"`--training` must be the output folder of a run, but {arguments.training} has no logs.")
         (folder / "training.json").write_text(json.dumps(curves, indent=1) + "\n")
         draw_training(curves).savefig(folder / "training.png")
     if not arguments.photos:

@@ -51,7 +51,6 @@ def main(config: TrainingConfig) -> None:
     if accelerator.is_main_process:
         output_dir.mkdir(parents=True, exist_ok=True)
         config.check_same_run(output_dir / "training_config.json")
-        (output_dir / "training_config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
     accelerator.init_trackers("logs")
     if accelerator.device.type == "cpu":  # launchers leave one thread to each process
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -75,6 +74,8 @@ def main(config: TrainingConfig) -> None:
     # 3. Where the run stands, and the photos from there on
     images_seen = load_newest_checkpoint(accelerator, output_dir)
     config.check_photos_per_update(photos_per_update, images_seen)
+    if accelerator.is_main_process:
+        (output_dir / "training_config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
     ema.to(accelerator.device)  # after loading, which leaves it on the CPU
     with accelerator.main_process_first():  # where photos are decoded once, by one process for all
         dataloader = create_dataloader(
@@ -150,11 +151,12 @@ def main(config: TrainingConfig) -> None:
             accelerator.end_training()
             sys.exit(stop.exit_code)
         if validate and accelerator.is_main_process:
+            validation_start = time.perf_counter()
             ema.copy_to(pipeline.unet.parameters())
             pipeline.save_pretrained(output_dir / "pipeline")
             resolution = config.resolution_at(images_seen - 1)
             accelerator.log(validation.run(pipeline, resolution, images_seen), step=images_seen)
-            clock = time.perf_counter()
+            clock += time.perf_counter() - validation_start
     if accelerator.is_main_process:  # here and not above: a run killed after its last checkpoint resumes here
         ema.copy_to(pipeline.unet.parameters())
         pipeline.save_pretrained(output_dir / "pipeline")

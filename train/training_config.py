@@ -85,7 +85,7 @@ class TrainingConfig:
     validation_photos: int = 50_000  # how often the pipeline is saved and paints the fixed validation photos
     validation_dataset: str = ""  # default: the first photos of the training set
     validation_split: str = "validation"  # of a `validation_dataset` on the Hub
-    validation_files: str = "*.parquet"
+    validation_files: str = ""  # which shards of `validation_dataset`; default: as `dataset_files`
     num_validation_images: int = 12
     push_to_hub: bool = False  # push the finished pipeline, with its card, to the Hub
     hub_model_id: str = ""  # "user/model" on the Hub
@@ -125,9 +125,21 @@ class TrainingConfig:
         for resolution in self.resolutions:
             if resolution < 1 or resolution % multiple:
                 raise ValueError(f"`resolutions` must be multiples of {multiple} for this network, got {resolution}.")
-        for name in ("batch_size", "gradient_accumulation_steps", "log_photos", "checkpoint_photos"):
+        for name in (
+            "batch_size",
+            "gradient_accumulation_steps",
+            "log_photos",
+            "checkpoint_photos",
+            "checkpoints_total_limit",
+            "num_inference_steps",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but got {getattr(self, name)}.")
+        for name in ("min_crop", "chroma_scale"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must lie in (0, 1], but got {getattr(self, name)}.")
+        if self.processing_resolution < 0:
+            raise ValueError(f"`processing_resolution` must not be negative, but got {self.processing_resolution}.")
         if self.streaming and (self.num_workers or self.source_weights):
             raise ValueError(
                 "`streaming` reads in order, in the training process and without weights: set `num_workers` to 0 and"

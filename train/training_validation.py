@@ -1,6 +1,5 @@
 """During training: the real pipeline on the same photos with the same seeds, as numbers and as a picture."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from photo_rows import readable_photos
 from training_config import TrainingConfig
 
 from colorize_pipeline import ColorizationPipeline
-from colorize_pipeline.metrics import score_colors
+from colorize_pipeline.metrics import SSIM_WINDOW, score_colors
 
 
 _SAMPLES = 3
@@ -32,13 +31,18 @@ class Validation:
         name, split = config.validation_dataset, config.validation_split
         if not name:
             name, split = config.dataset, config.dataset_split
-        photos = load_photos(name, config.validation_files, split, streaming=True, image_column=config.image_column)
+        files = config.validation_files or config.dataset_files
+        photos = load_photos(name, files, split, streaming=True, image_column=config.image_column)
         rows = (row[config.image_column] for row in photos)
-        self.photos = list(itertools.islice(readable_photos(rows), config.num_validation_images))
-        if not self.photos:
-            raise ValueError(f"`validation_dataset` {name} holds no photo that can be read.")
-        for photo in self.photos:
+        self.photos = []
+        for photo in readable_photos(rows):
             photo.thumbnail((_MAX_SIDE, _MAX_SIDE))
+            if min(photo.size) >= SSIM_WINDOW:
+                self.photos.append(photo)
+            if len(self.photos) == config.num_validation_images:
+                break
+        if not self.photos:
+            raise ValueError(f"`validation_dataset` {name} holds no photo that can be read and scored.")
         self.folder = Path(config.output_dir) / "validation"
         self.num_inference_steps = config.num_inference_steps
 

@@ -143,6 +143,7 @@ def _plan(photos: list[Path], output: Path | None, num_images: int, compare: boo
             sources += [(entry, path) for entry in find_photos(path) if not _RESULT_NAME.fullmatch(entry.stem)]
         else:
             sources.append((path, path.parent))
+    sources = list(dict.fromkeys(sources))  # a photo may be named twice
     if not sources:
         raise typer.BadParameter("there are no photos in " + ", ".join(map(str, photos)), param_hint="PHOTO")
     is_file = output is not None and output.suffix.lower() in OUTPUT_SUFFIXES and not output.is_dir()
@@ -159,12 +160,14 @@ def _plan(photos: list[Path], output: Path | None, num_images: int, compare: boo
         folder = source.parent if output is None else output / source.parent.relative_to(root)
         names = [f"{source.stem}.color{'' if num_images == 1 else f'-{number}'}.png" for number in range(num_images)]
         targets = [output] if is_file else [folder / name for name in names]
+        if compare and _compare_path(targets[0]) == targets[0]:
+            raise typer.BadParameter(f"{targets[0]} is the name of the comparison: choose another", param_hint="-o")
         for target in [*targets, *map(_compare_path, targets if compare else [])]:
             if target.resolve() in originals:
                 raise typer.BadParameter(f"{target} is one of the photos, and would be replaced", param_hint="-o")
         if targets[0] in taken:
             raise typer.BadParameter(
-                f"{source} and {taken[targets[0]]} would both be written to {targets[0]}: colorize them apart",
+                f"{source} and {taken[targets[0]]} would both be written to {targets[0]}: give one of them its own -o",
                 param_hint="PHOTO",
             )
         taken[targets[0]] = source

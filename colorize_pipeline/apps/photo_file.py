@@ -96,7 +96,9 @@ def read_photo(path: Path) -> Photo:
             notes.append("16-bit CMYK is read at 8 bit")
         if getattr(file, "n_frames", 1) > 1:
             notes.append(f"only the first of {file.n_frames} pages is colorized")
-        upright, info = _true_gray_codes(ImageOps.exif_transpose(file), file), file.info
+        turned = ImageOps.exif_transpose(file)
+        # Its `info`, not that of the file, whose XMP may hold the orientation a second time.
+        upright, info = _true_gray_codes(turned, file), turned.info
         exif = Image.Exif()
         try:
             exif.load(file.getexif().tobytes())  # a copy with its sub-directories: that of a turned TIFF is empty
