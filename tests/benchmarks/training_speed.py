@@ -33,7 +33,7 @@ from colorize_pipeline import build_model_input, create_unet  # noqa: E402
 from train import create_noise_scheduler, training_target  # noqa: E402
 
 
-UPDATES = 6
+PHOTOS = 512  # in every round
 ROUNDS = 3
 
 
@@ -76,11 +76,12 @@ class Loop:
             loss.item()
 
     def photos_per_second(self) -> float:
+        updates = max(1, PHOTOS // self.config.batch_size)
         self.update()
         clock = time.perf_counter()
-        for _ in range(UPDATES):
+        for _ in range(updates):
             self.update()
-        return UPDATES * self.config.batch_size / (time.perf_counter() - clock)
+        return updates * self.config.batch_size / (time.perf_counter() - clock)
 
 
 def main(folder: str, batch_size: int, resolutions: list[int]) -> None:
