@@ -36,7 +36,7 @@ _RECIPE = (
     "--preset small --mixed_precision bf16 --num_workers 0 --resolutions 64 --processing_resolution 64"
     f" --stage_photos {_PHOTOS}"
     f" --batch_size {_BATCH_SIZE} --muon_learning_rate 2.1e-3 --learning_rate 7e-4"
-    " --beta_schedule linear --timestep_power 1 --condition_dropout 0 --degradation_probability 0"
+    " --beta_schedule linear --condition_dropout 0 --degradation_probability 0 --gray_mixing_probability 0.5"
     " --hint_probability 0.33 --checkpoint_photos 1000000 --validation_photos 0 --log_photos 1280"
 )
 
@@ -49,8 +49,7 @@ _VARIANTS = {
         "--steps 50",
     ),
     "epsilon, no zero terminal SNR": ("--prediction_type epsilon --rescale_betas_zero_snr false", ""),
-    "cosine schedule, timestep_power 1.5": ("--beta_schedule squaredcos_cap_v2 --timestep_power 1.5", ""),
-    "timestep_power 2": ("--timestep_power 2", ""),
+    "cosine schedule": ("--beta_schedule squaredcos_cap_v2", ""),
     "chroma_scale 0.0875": ("--chroma_scale 0.0875", ""),
     "chroma_scale 0.28": ("--chroma_scale 0.28", ""),
     "chroma_scale 0.5": ("--chroma_scale 0.5", ""),

@@ -145,13 +145,12 @@ class SampleMaker:
         if uniform[6] < config.condition_dropout:
             luminance, hints = torch.zeros_like(luminance), torch.zeros_like(hints)
 
-        timestep = int(self.num_train_timesteps * uniform[7] ** (1 / config.timestep_power))
         return {
             "clean_sample": clean_sample,
             "luminance": luminance,
             "hints": hints,
             "noise": torch.randn(clean_sample.shape, generator=generator),
-            "timestep": torch.tensor(min(timestep, self.num_train_timesteps - 1)),
+            "timestep": torch.tensor(int(self.num_train_timesteps * uniform[7])),
         }
 
 

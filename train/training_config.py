@@ -46,7 +46,7 @@ class TrainingConfig:
     with_hints: bool = True  # three input channels for colors the user knows; target "rgb" has none
     min_crop: float = 0.6  # smallest square crop, as a share of the photo's short side
     hint_probability: float = 0.25  # share of samples that carry color hints
-    gray_mixing_probability: float = 0.5  # share of samples whose gray is not BT.601: old film does not see red
+    gray_mixing_probability: float = 0.25  # share of samples whose gray is not BT.601: old film does not see red
     degradation_probability: float = 0.3  # share of samples whose gray is blurred, faded, grained and compressed
     condition_dropout: float = 0.05  # share of samples without any condition, which guidance needs
 
@@ -60,7 +60,6 @@ class TrainingConfig:
     prediction_type: str = "v_prediction"  # plain MSE on v; epsilon is undefined at zero terminal SNR
     rescale_betas_zero_snr: bool = True  # without it the first step leaks the mean color and samples turn brown
     variance_type: str = "fixed_small"  # of each sampling step: that of the posterior; "fixed_large": beta_t
-    timestep_power: float = 1.5  # t = T u^(1/power): 1 is uniform, 2 draws the noisy end, where color is chosen, more
 
     # Optimization.
     resolutions: list[int] = field(default_factory=lambda: [64, 128, 192])  # luma pixels of the crop, stage by stage
@@ -112,8 +111,6 @@ class TrainingConfig:
             raise ValueError(
                 f"`variance_type` must be 'fixed_small' or 'fixed_large', but got {self.variance_type!r}."
             )
-        if not self.timestep_power > 0:
-            raise ValueError(f"`timestep_power` must be greater than 0, but got {self.timestep_power}.")
         if self.mixed_precision not in ("no", "bf16", "fp16"):
             raise ValueError(f"`mixed_precision` must be 'no', 'bf16' or 'fp16', but got {self.mixed_precision!r}.")
         if len(self.resolutions) != len(self.stage_photos) or not self.resolutions:
