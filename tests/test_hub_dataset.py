@@ -19,7 +19,7 @@ def photo_crops(pixels, number):
 
 @pytest.fixture(scope="module")
 def photo_folders(tmp_path_factory):
-    """Two folders with 5 + 4 photos that pass the filters, and six files that do not."""
+    """Two folders with 5 + 4 photos that pass the filters, five files that do not, and one that is hidden."""
     from skimage.data import astronaut, camera, chelsea, coffee
 
     folder = tmp_path_factory.mktemp("folders")
@@ -70,7 +70,7 @@ print(json.dumps({{
     seen = run_script(hub, script, tmp_path / "trainer", token="ann-token")
 
     assert sorted(printed.splitlines()[0].split(", ")) == [
-        "1 seen before", "1 too small", "2 gray or nearly so", "1 unreadable", "9 kept",
+        "1 seen before", "1 too small", "1 unreadable", "2 gray or nearly so", "9 kept",
     ]  # fmt: skip
     repository = hub.repositories["datasets/ann/photos"]
     assert repository.private and any(name.endswith(".parquet") for name in repository.files())
