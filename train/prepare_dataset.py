@@ -90,8 +90,7 @@ def kept_rows(arguments: argparse.Namespace, counts: Counter) -> Iterator[dict]:
         try:
             with Image.open(file) as opened:
                 photo = ImageOps.exif_transpose(opened).convert("RGB")
-            content = shrink(photo, arguments.short_side) if arguments.short_side else file.read_bytes()
-        except PHOTO_ERRORS:  # also of a photo longer than WebP can be
+        except PHOTO_ERRORS:
             counts["unreadable"] += 1
             continue
         small = photo.copy()
@@ -103,6 +102,11 @@ def kept_rows(arguments: argparse.Namespace, counts: Counter) -> Iterator[dict]:
         elif not seen.is_new(photo):
             counts["seen before"] += 1
         else:
+            try:
+                content = shrink(photo, arguments.short_side) if arguments.short_side else file.read_bytes()
+            except PHOTO_ERRORS:  # longer than WebP can be
+                counts["unreadable"] += 1
+                continue
             counts["kept"] += 1
             path = f"{folder.name}/{file.relative_to(folder).as_posix()}"
             path += ".webp" if arguments.short_side else ""
