@@ -84,7 +84,7 @@ class TrainingConfig:
     validation_photos: int = 50_000  # how often the pipeline is saved and paints the fixed validation photos
     validation_dataset: str = ""  # default: the first photos of the training set
     validation_split: str = "validation"  # of a `validation_dataset` on the Hub
-    validation_files: str = ""  # which shards of `validation_dataset`; default: as `dataset_files`
+    validation_files: str = ""  # which shards; default: all of a `validation_dataset`, else `dataset_files`
     num_validation_images: int = 12
     push_to_hub: bool = False  # push the finished pipeline, with its card, to the Hub
     hub_model_id: str = ""  # "user/model" on the Hub

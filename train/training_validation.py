@@ -31,7 +31,7 @@ class Validation:
         name, split = config.validation_dataset, config.validation_split
         if not name:
             name, split = config.dataset, config.dataset_split
-        files = config.validation_files or config.dataset_files
+        files = config.validation_files or ("*.parquet" if config.validation_dataset else config.dataset_files)
         photos = load_photos(name, files, split, streaming=True, image_column=config.image_column)
         rows = (row[config.image_column] for row in photos)
         self.photos = []
