@@ -3,20 +3,20 @@
 from diffusers import UNet2DModel
 
 
-# `attention_from`: the first level, counted from the finest, whose blocks attend over all positions. Attention lets a
-# sky know that it is a sky everywhere at once; at the finest level it costs more than it gives. Where no level attends
-# the middle does not either.
+# `attention_from`: the first level, counted from the finest, whose blocks attend over all positions. Where no level
+# attends the middle does not either. At equal compute `small`, which has none, scores better than `medium`
+# (train/results/ablation.md).
 #
-# `colorized` has the size of COLORIZED's network, 6.9 M parameters for RGB at 64 x 64: 7.0 M with target "rgb",
+# `small` has the size of COLORIZED's network, 6.9 M parameters for RGB at 64 x 64: 7.0 M with target "rgb",
 # `luminance_patch` 1 and no hints. That network has two ResNet blocks a level and 64, 128 and 256 channels. A
 # UNet2DModel has one block a level more on the way up than on the way down; with two up and one down, these widths
 # would be 10.3 M: hence 192 channels at the coarsest level. And the timestep scales and shifts, as in all presets,
 # where in COLORIZED it is only added.
 PRESETS = {
     "tiny": {"block_out_channels": (16, 32), "layers_per_block": 1, "attention_from": 1},
-    "small": {"block_out_channels": (64, 128, 192, 256), "layers_per_block": 1, "attention_from": 2},
+    "small": {"block_out_channels": (64, 128, 192), "layers_per_block": 1, "attention_from": 3},
+    "medium": {"block_out_channels": (64, 128, 192, 256), "layers_per_block": 1, "attention_from": 2},
     "base": {"block_out_channels": (96, 192, 288, 384), "layers_per_block": 1, "attention_from": 1},
-    "colorized": {"block_out_channels": (64, 128, 192), "layers_per_block": 1, "attention_from": 3},
 }
 
 # Source: Ho et al. 2020, appendix B, for GroupNorm. The usual 32 groups would not divide the 16 channels of `tiny`.

@@ -49,7 +49,7 @@ def sample(scheduler: DDPMScheduler, network, start: torch.Tensor) -> torch.Tens
 
 
 def test_network_has_the_size_of_colorized_and_no_attention():
-    unet = create_unet("colorized", target="rgb", luminance_patch=1, with_hints=False)
+    unet = create_unet("small", target="rgb", luminance_patch=1, with_hints=False)
 
     assert (unet.config.in_channels, unet.config.out_channels) == (4, 3)
     assert len(unet.config.block_out_channels) == 3
@@ -233,7 +233,7 @@ def test_brightness_of_a_photo_reaches_the_network_which_minima_and_maxima_would
 
 
 def test_frequencies_of_the_timestep_fall_to_one_in_ten_thousand():
-    unet = create_unet("colorized", target="rgb", luminance_patch=1, with_hints=False)
+    unet = create_unet("small", target="rgb", luminance_patch=1, with_hints=False)
     timesteps = torch.arange(300)
 
     embedding = unet.time_proj(timesteps)  # (300, 64)

@@ -33,7 +33,7 @@ _BATCH_SIZE = 64
 _WARMUP_SHARE, _DECAY_SHARE = 5 / 32, 10 / 32
 
 _RECIPE = (
-    "--preset small --mixed_precision bf16 --num_workers 0 --resolutions 64 --processing_resolution 64"
+    "--preset medium --mixed_precision bf16 --num_workers 0 --resolutions 64 --processing_resolution 64"
     f" --stage_photos {_PHOTOS}"
     f" --batch_size {_BATCH_SIZE} --muon_learning_rate 2.1e-3 --learning_rate 7e-4"
     " --beta_schedule linear --condition_dropout 0 --degradation_probability 0 --gray_mixing_probability 0.5"
@@ -45,7 +45,7 @@ _VARIANTS = {
     "recipe": ("", ""),
     "RGB, epsilon, linear, T = 300 (COLORIZED's formulation)": (
         "--target rgb --luminance_patch 1 --with_hints false --prediction_type epsilon --rescale_betas_zero_snr false"
-        " --num_train_timesteps 300 --preset colorized",
+        " --num_train_timesteps 300 --preset small",
         "--steps 50",
     ),
     "epsilon, no zero terminal SNR": ("--prediction_type epsilon --rescale_betas_zero_snr false", ""),
@@ -68,7 +68,7 @@ _VARIANTS = {
     "10% without condition, guidance 2": ("--condition_dropout 0.1", "--guidance-scale 2"),
     "10% without condition, guidance 3": ("--condition_dropout 0.1", "--guidance-scale 3"),
     "base network (35.9 M)": ("--preset base", ""),
-    "COLORIZED's network (7.0 M, no attention)": ("--preset colorized", ""),
+    "COLORIZED's network (7.0 M, no attention)": ("--preset small", ""),
 }
 
 _COLUMNS = {
