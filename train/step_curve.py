@@ -116,9 +116,10 @@ def draw_steps(rows: list[dict], samples: int) -> Figure:
 
 
 def draw_training(curves: dict[str, list[list[float]]]) -> Figure:
-    """Draw the loss and what validation saw against the photos seen."""
+    """Draw the loss and, where it came more than once, what validation saw against the photos seen."""
     figure = Figure(figsize=(10, 3), dpi=100, layout="constrained")
-    names = [name for name in ("loss", "validation/delta_e_mean", "validation/delta_e_best") if name in curves]
+    validated = ("validation/delta_e_mean", "validation/delta_e_best")
+    names = ["loss", *(name for name in validated if len(curves.get(name, [])) > 1)]  # one point is no curve
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
         steps, values = np.array(curves[name]).T
         axes.plot(steps / 1000, values, marker="o" if len(steps) < 30 else None, ms=4)

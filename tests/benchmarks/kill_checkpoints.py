@@ -3,7 +3,7 @@ Kill a training run while it writes checkpoints, ten times, and read the newest 
 
     python tests/benchmarks/kill_checkpoints.py FOLDER_OF_PHOTOS
 
-The run saves the 250 MB of preset `small` after every small update, so that most kills fall into the writing.
+The run saves the 250 MB of preset `medium` after every small update, so that most kills fall into the writing.
 """
 
 import os
@@ -22,7 +22,7 @@ KILLS = 10
 def main(photos: str, folder: Path) -> None:
     command = [
         sys.executable, str(ROOT / "train" / "train.py"), "--config", str(ROOT / "train" / "configs" / "smoke.json"),
-        "--dataset", photos, "--output_dir", str(folder), "--preset", "small", "--resolutions", "32",
+        "--dataset", photos, "--output_dir", str(folder), "--preset", "medium", "--resolutions", "32",
         "--stage_photos", "1024000", "--batch_size", "4", "--log_photos", "4", "--checkpoint_photos", "4",
         "--validation_photos", "0",
     ]  # fmt: skip
