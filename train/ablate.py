@@ -166,7 +166,8 @@ def write(rows: list[dict], folder: Path) -> None:
         f" scored on {rows[0]['num_images']} photos, by `python train/ablate.py`.",
         "",
         "`ablation.json` has every score, the commands that train and score each row by itself, and the commit whose"
-        " code ran them: what lost has been deleted since.",
+        " code ran them: what lost has been deleted since. Up to d83a8da preset `medium` was called"
+        " `small`, and `small` `colorized`.",
         "",
     ]
     lines += ["| | differs from | photos | " + " | ".join(_COLUMNS) + " |", "|---" * (len(_COLUMNS) + 3) + "|"]

@@ -19,7 +19,7 @@ class MuonAdamW(torch.optim.Optimizer):
     memory channels last. Muon brings all singular values of an update near 1, so that directions which the gradient
     rarely shows are learned too (Jordan et al. 2024); here its updates are scaled to the size of AdamW's, so that both
     learning rates mean the same (Liu et al. 2025, "Muon is scalable for LLM training"). That costs the same for every
-    update, whatever its batch: with preset `medium` as much as 40 crops of 64 or 10 of 128, so make them large.
+    update, whatever its batch: with preset `medium` as much as 40 crops of 64 or 10 of 128, so use large batches.
 
     Args:
         parameters (iterable of `nn.Parameter`): On the device they will be trained on, four-dimensional ones in memory
