@@ -242,6 +242,26 @@ class ColorizationImageProcessor:
             planes[2, row, column] = 1
         return planes
 
+    def preprocess_mask(
+        self, mask: Image.Image | np.ndarray | torch.Tensor, photo_size: tuple[int, int]
+    ) -> torch.Tensor:
+        """
+        Read where a photo is to be painted.
+
+        Args:
+            mask (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`): White where it is, black where it is not.
+            photo_size (`tuple`): `(height, width)`, which the mask must have.
+
+        Returns:
+            `torch.Tensor` of shape `(height, width)`: `bool`, true from middle gray on.
+        """
+        codes = self.to_codes(mask, "L")
+        if codes.shape != photo_size:
+            raise ValueError(
+                f"`mask_image` must have the size of its photo, {photo_size}, but has {tuple(codes.shape)}."
+            )
+        return self.to_eight_bit(codes) >= 128
+
     def postprocess(self, luma: torch.Tensor, chroma: torch.Tensor, output_type: str) -> torch.Tensor:
         """
         Join chroma with a photo at full size.

@@ -14,12 +14,10 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 # The Hub's loader of remote code copies only the siblings that this very file imports in this form: what
-# image_processor needs of color would not be found without this line.
+# image_processor needs of color would not be found if it were not imported here too.
+from .check_inputs import check_inputs
 from .color import rgb_to_chroma
 from .image_processor import ColorizationImageProcessor, build_model_input
-
-
-_OUTPUT_TYPES = ("pil", "np", "pt")
 
 
 @dataclass
@@ -213,27 +211,22 @@ class ColorizationPipeline(DiffusionPipeline):
         masks = [None] * len(photos) if mask_image is None else self.image_processor.split(mask_image)
 
         # 1. Check
-        self.check_inputs(
+        check_inputs(
             photos, hints, masks, num_inference_steps, num_images_per_input, ensemble_size, output_uncertainty,
             guidance_scale, saturation, target_colorfulness, processing_resolution, generator, output_type,
+            self.accepts_hints,
         )  # fmt: skip
-        device, dtype = self._execution_device, self.unet.dtype
+        device = self._execution_device
         samples_per_photo = num_images_per_input * ensemble_size
         sample_unit = self.config.chroma_scale if self.unet.config.out_channels == 2 else 1.0
         self._interrupt = False
 
         # 2. Photos to luma (full size, integer codes) and luminance (the network's size, [-1, 1]); hints to planes
         lumas = [self.image_processor.to_codes(photo, "L") for photo in photos]
-        colors = [
-            None if mask is None else self.image_processor.to_codes(photo, "RGB")
-            for photo, mask in zip(photos, masks, strict=True)
+        painted = [
+            None if mask is None else self.image_processor.preprocess_mask(mask, tuple(luma.shape))
+            for luma, mask in zip(lumas, masks, strict=True)
         ]
-        masks = [None if mask is None else self.image_processor.to_codes(mask, "L") for mask in masks]
-        for luma, mask in zip(lumas, masks, strict=True):
-            if mask is not None and mask.shape != luma.shape:
-                raise ValueError(
-                    f"`mask_image` must have the size of its photo, {tuple(luma.shape)}, but has {tuple(mask.shape)}."
-                )
         luminances, chroma_sizes, hint_planes = [], [], []
         for luma, hint in zip(lumas, hints, strict=True):
             luminance, chroma_size = self.image_processor.preprocess(luma, processing_resolution)
@@ -264,7 +257,7 @@ class ColorizationPipeline(DiffusionPipeline):
                         for _ in range(ensemble_size)
                     ]
                 sample = self.denoise(
-                    luminance, hint, num_inference_steps, guidance_scale, group_generator, dtype,
+                    luminance, hint, num_inference_steps, guidance_scale, group_generator,
                     callback_on_step_end, progress_bar,
                 )  # fmt: skip
                 sample = sample.float().cpu().unflatten(0, (len(indices), num_images_per_input, ensemble_size))
@@ -273,7 +266,7 @@ class ColorizationPipeline(DiffusionPipeline):
 
         # 4. Unpad, bring to chroma, keep the most central sample of each ensemble, and join it with the photo
         images, chromas, uncertainties = [], [], []
-        for luma, mask, color, size, versions in zip(lumas, masks, colors, chroma_sizes, samples, strict=True):
+        for photo, luma, mask, size, versions in zip(photos, lumas, painted, chroma_sizes, samples, strict=True):
             for ensemble in versions[..., : size[0], : size[1]]:
                 if self.unet.config.out_channels == 3:
                     ensemble = rgb_to_chroma((ensemble.clamp(-1, 1) + 1) / 2)
@@ -286,9 +279,9 @@ class ColorizationPipeline(DiffusionPipeline):
                     gain = self.image_processor.chroma_gain(luma, chroma, target_colorfulness)
                 codes = self.image_processor.postprocess(luma, gain * chroma, output_type)
                 if mask is not None:
-                    keep = self.image_processor.to_eight_bit(mask) < 128
-                    original = self.image_processor.to_eight_bit(color) if codes.dtype == torch.uint8 else color
-                    codes = torch.where(keep[:, :, None], original, codes)
+                    original = self.image_processor.to_codes(photo, "RGB")
+                    original = self.image_processor.to_eight_bit(original) if codes.dtype == torch.uint8 else original
+                    codes = torch.where(mask[:, :, None], codes, original)
                 images.append(self.image_processor.to_output_type(codes, output_type))
                 chromas.append(chroma)
                 if output_uncertainty:
@@ -311,7 +304,6 @@ class ColorizationPipeline(DiffusionPipeline):
         num_inference_steps: int,
         guidance_scale: float,
         generator: torch.Generator | list[torch.Generator] | None,
-        dtype: torch.dtype,
         callback_on_step_end: Callable[..., dict] | None,
         progress_bar,
     ) -> torch.Tensor:
@@ -321,7 +313,6 @@ class ColorizationPipeline(DiffusionPipeline):
         Args:
             luminance (`torch.Tensor` of shape `(batch_size, 1, k * height, k * width)`): In `[-1, 1]`.
             hints (`torch.Tensor` of shape `(batch_size, 3, height, width)`): Chroma in the unit of the network, mask.
-            dtype (`torch.dtype`): Of the network; the sample itself stays in float32.
             The others: as in [`__call__`].
 
         Returns:
@@ -345,12 +336,12 @@ class ColorizationPipeline(DiffusionPipeline):
             if self.interrupt:
                 break
             scaled = self.scheduler.scale_model_input(sample, t)
-            model_input = build_model_input(scaled, luminance, hints).to(dtype)
+            model_input = build_model_input(scaled, luminance, hints).to(self.unet.dtype)
             model_output = self.unet(model_input, t, return_dict=False)[0].float()
             if guidance_scale != 1:
                 # In training the condition is dropped by setting it to 0.
                 no_hints = None if hints is None else torch.zeros_like(hints)
-                model_input = build_model_input(scaled, torch.zeros_like(luminance), no_hints).to(dtype)
+                model_input = build_model_input(scaled, torch.zeros_like(luminance), no_hints).to(self.unet.dtype)
                 unconditional = self.unet(model_input, t, return_dict=False)[0].float()
                 model_output = unconditional + guidance_scale * (model_output - unconditional)
             sample = self.scheduler.step(model_output, t, sample, **step_arguments, return_dict=False)[0]
@@ -361,63 +352,3 @@ class ColorizationPipeline(DiffusionPipeline):
             if step + 1 == len(self.scheduler.timesteps) or (step + 1) % self.scheduler.order == 0:
                 progress_bar.update()
         return sample
-
-    def check_inputs(
-        self,
-        photos: list,
-        hints: list,
-        masks: list,
-        num_inference_steps: int,
-        num_images_per_input: int,
-        ensemble_size: int,
-        output_uncertainty: bool,
-        guidance_scale: float,
-        saturation: float,
-        target_colorfulness: float | None,
-        processing_resolution: int,
-        generator: torch.Generator | list[torch.Generator] | None,
-        output_type: str,
-    ) -> None:
-        """Refuse what cannot be done, before any work. What is inside the images is checked as they are read."""
-        if not photos:
-            raise ValueError("`image` is an empty list; pass at least one photo.")
-        for name, value in (
-            ("num_inference_steps", num_inference_steps),
-            ("num_images_per_input", num_images_per_input),
-            ("ensemble_size", ensemble_size),
-        ):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"`{name}` must be an integer of at least 1, but got {value!r}.")
-        if not isinstance(processing_resolution, int) or processing_resolution < 0:
-            raise ValueError(
-                "`processing_resolution` must be a number of pixels, or 0 for the photo's own size, but got"
-                f" {processing_resolution!r}."
-            )
-        for name, value in (("saturation", saturation), ("target_colorfulness", target_colorfulness or 0)):
-            if value is None or not 0 <= value < float("inf"):
-                raise ValueError(f"`{name}` must be a number of at least 0, but got {value!r}.")
-        if target_colorfulness is not None and saturation != 1:
-            raise ValueError(
-                f"`target_colorfulness` chooses the saturation, but `saturation`={saturation} came too. Pass one."
-            )
-        if not 0 <= guidance_scale < float("inf"):
-            raise ValueError(
-                f"`guidance_scale` must be a number of at least 0 (1 is off), but got {guidance_scale!r}."
-            )
-        if output_uncertainty and ensemble_size < 3:
-            raise ValueError(
-                f"`output_uncertainty` compares samples: `ensemble_size` must be at least 3, but got {ensemble_size}."
-            )
-        if output_type not in _OUTPUT_TYPES:
-            raise ValueError(f"`output_type` must be one of {', '.join(_OUTPUT_TYPES)}, but got {output_type!r}.")
-        if isinstance(generator, list) and len(generator) != len(photos) * num_images_per_input:
-            raise ValueError(
-                f"`generator` must hold one `torch.Generator` per image returned: got {len(generator)} for"
-                f" {len(photos)} photos x {num_images_per_input} versions. Pass a single generator to share it, or"
-                " `[torch.Generator().manual_seed(s) for s in seeds]`."
-            )
-        for name, values in (("hints", hints), ("mask_image", masks)):
-            if not isinstance(values, (list, tuple)) or len(values) != len(photos):
-                raise ValueError(f"`{name}` must be a list of one entry for each of the {len(photos)} photos.")
-        if any(hint is not None for hint in hints) and not self.accepts_hints:
-            raise ValueError("`hints` came, but this checkpoint was trained without hint channels. Use another one.")

@@ -1,0 +1,76 @@
+"""What a call of the pipeline may ask for."""
+
+import torch
+
+
+_OUTPUT_TYPES = ("pil", "np", "pt")
+
+
+def check_inputs(
+    photos: list,
+    hints: list,
+    masks: list,
+    num_inference_steps: int,
+    num_images_per_input: int,
+    ensemble_size: int,
+    output_uncertainty: bool,
+    guidance_scale: float,
+    saturation: float,
+    target_colorfulness: float | None,
+    processing_resolution: int,
+    generator: torch.Generator | list[torch.Generator] | None,
+    output_type: str,
+    accepts_hints: bool,
+) -> None:
+    """
+    Refuse what cannot be done, before any work. What is inside the images is checked as they are read.
+
+    Args:
+        photos (`list`): One entry for each photo.
+        hints (`list`), masks (`list`): One entry for each photo, `None` where it has none.
+        accepts_hints (`bool`): Whether the network has input channels for hints.
+        The others: as in [`ColorizationPipeline.__call__`], with the checkpoint's own value where the call named none.
+
+    Raises:
+        `ValueError`: if an argument is out of range or does not fit the others.
+    """
+    if not photos:
+        raise ValueError("`image` is an empty list; pass at least one photo.")
+    for name, value in (
+        ("num_inference_steps", num_inference_steps),
+        ("num_images_per_input", num_images_per_input),
+        ("ensemble_size", ensemble_size),
+    ):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"`{name}` must be an integer of at least 1, but got {value!r}.")
+    if not isinstance(processing_resolution, int) or processing_resolution < 0:
+        raise ValueError(
+            "`processing_resolution` must be a number of pixels, or 0 for the photo's own size, but got"
+            f" {processing_resolution!r}."
+        )
+    for name, value in (("saturation", saturation), ("target_colorfulness", target_colorfulness or 0)):
+        if value is None or not 0 <= value < float("inf"):
+            raise ValueError(f"`{name}` must be a number of at least 0, but got {value!r}.")
+    if target_colorfulness is not None and saturation != 1:
+        raise ValueError(
+            f"`target_colorfulness` chooses the saturation, but `saturation`={saturation} came too. Pass one."
+        )
+    if not 0 <= guidance_scale < float("inf"):
+        raise ValueError(f"`guidance_scale` must be a number of at least 0 (1 is off), but got {guidance_scale!r}.")
+    if output_uncertainty and ensemble_size < 3:
+        raise ValueError(
+            f"`output_uncertainty` compares samples: `ensemble_size` must be at least 3, but got {ensemble_size}."
+        )
+    if output_type not in _OUTPUT_TYPES:
+        raise ValueError(f"`output_type` must be one of {', '.join(_OUTPUT_TYPES)}, but got {output_type!r}.")
+    if isinstance(generator, list) and len(generator) != len(photos) * num_images_per_input:
+        raise ValueError(
+            f"`generator` must hold one `torch.Generator` per image returned: got {len(generator)} for"
+            f" {len(photos)} photos x {num_images_per_input} versions. Pass a single generator to share it, or"
+            " `[torch.Generator().manual_seed(s) for s in seeds]`."
+        )
+    for name, values in (("hints", hints), ("mask_image", masks)):
+        if not isinstance(values, (list, tuple)) or len(values) != len(photos):
+            raise ValueError(f"`{name}` must be a list of one entry for each of the {len(photos)} photos.")
+    if any(hint is not None for hint in hints) and not accepts_hints:
+        raise ValueError("`hints` came, but this checkpoint was trained without hint channels. Use another one.")
