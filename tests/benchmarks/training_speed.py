@@ -4,10 +4,10 @@ How fast training is beside a plain loop, with the same network, batch and photo
     python tests/benchmarks/training_speed.py ../shared/photos --batch-size 64 --resolutions 64 128
 
 The plain loop does what the usual script for unconditional diffusion does: it decodes and crops every file when its
-turn comes, keeps the default memory layout and optimizer, and reads the loss after every update; once in float32 and
-once in bfloat16. Ours is `train/train.py`'s own configuration of the small network, without and with `--compile true`
-(which takes minutes to start). Prints photos per second and the share of what a large convolution reaches on this
-machine, in rounds that take turns, and the ratio of the medians.
+turn comes, keeps the default memory layout and optimizer, and reads the loss after every update; once in float32, that
+script's default, and once in bfloat16. Ours is `train/train.py`'s own configuration of the small network, without and
+with `--compile true` (which takes minutes to start). Prints photos per second and the share of what a large
+convolution reaches on this machine, in rounds that take turns, and the ratios of the medians.
 """
 
 import argparse
@@ -99,13 +99,14 @@ def main(folder: str, batch_size: int, resolutions: list[int]) -> None:
             for name, loop in loops.items():
                 speeds[name].append(loop.photos_per_second())
         flops = training_flops(loops["ours"].config, resolution)
-        plain = statistics.median(speeds["plain, bfloat16"])
+        medians = {name: statistics.median(values) for name, values in speeds.items()}
         for name, values in speeds.items():
-            median = statistics.median(values)
+            median = medians[name]
             print(
                 f"{batch_size} crops of {resolution}, {name}:"
                 f" {median:.1f} photos/s ({min(values):.1f} to {max(values):.1f}),"
-                f" {median * flops / peak:.0%} of that, {median / plain:.2f} times the plain loop in bfloat16"
+                f" {median * flops / peak:.0%} of that, {median / medians['plain, float32']:.2f} and"
+                f" {median / medians['plain, bfloat16']:.2f} times the plain loop in float32 and in bfloat16"
             )
 
 
