@@ -1,5 +1,7 @@
 """What a call of the pipeline may ask for."""
 
+from numbers import Integral, Real
+
 import torch
 
 
@@ -41,28 +43,32 @@ def check_inputs(
         ("num_images_per_input", num_images_per_input),
         ("ensemble_size", ensemble_size),
     ):
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"`{name}` must be an integer of at least 1, but got {value!r}.")
-    if not isinstance(processing_resolution, int) or processing_resolution < 0:
+    if not isinstance(processing_resolution, Integral) or processing_resolution < 0:
         raise ValueError(
             "`processing_resolution` must be a number of pixels, or 0 for the photo's own size, but got"
             f" {processing_resolution!r}."
         )
-    for name, value in (("saturation", saturation), ("target_colorfulness", target_colorfulness or 0)):
-        if value is None or not 0 <= value < float("inf"):
+    for name, value in (
+        ("saturation", saturation),
+        ("target_colorfulness", 0 if target_colorfulness is None else target_colorfulness),
+        ("guidance_scale", guidance_scale),
+    ):
+        if not isinstance(value, Real) or not 0 <= value < float("inf"):
             raise ValueError(f"`{name}` must be a number of at least 0, but got {value!r}.")
     if target_colorfulness is not None and saturation != 1:
         raise ValueError(
             f"`target_colorfulness` chooses the saturation, but `saturation`={saturation} came too. Pass one."
         )
-    if not 0 <= guidance_scale < float("inf"):
-        raise ValueError(f"`guidance_scale` must be a number of at least 0 (1 is off), but got {guidance_scale!r}.")
     if output_uncertainty and ensemble_size < 3:
         raise ValueError(
             f"`output_uncertainty` compares samples: `ensemble_size` must be at least 3, but got {ensemble_size}."
         )
     if output_type not in _OUTPUT_TYPES:
         raise ValueError(f"`output_type` must be one of {', '.join(_OUTPUT_TYPES)}, but got {output_type!r}.")
+    if not isinstance(generator, (torch.Generator, list, type(None))):
+        raise ValueError(f"`generator` must be a `torch.Generator` or a list of them, but got {generator!r}.")
     if isinstance(generator, list) and len(generator) != len(photos) * num_images_per_input:
         raise ValueError(
             f"`generator` must hold one `torch.Generator` per image returned: got {len(generator)} for"

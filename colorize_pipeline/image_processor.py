@@ -85,7 +85,7 @@ class ColorizationImageProcessor:
             return list(image)
         return [image]
 
-    def to_codes(self, image: Image.Image | np.ndarray | torch.Tensor, mode: str) -> torch.Tensor:
+    def to_codes(self, image: Image.Image | np.ndarray | torch.Tensor, mode: str, name: str = "image") -> torch.Tensor:
         """
         Read one image as integer codes.
 
@@ -95,6 +95,8 @@ class ColorizationImageProcessor:
                 `[0, 1]`, which become 16-bit codes. Alpha is not looked at.
             mode (`str`):
                 `"L"` for the luma, `"RGB"` for the colors.
+            name (`str`, *optional*, defaults to `"image"`):
+                The argument it came as, for the messages of errors.
 
         Returns:
             `torch.Tensor` of shape `(height, width)` or `(height, width, 3)`, `uint8` or `uint16`.
@@ -104,33 +106,33 @@ class ColorizationImageProcessor:
         """
         if isinstance(image, Image.Image):
             if 0 in image.size:
-                raise ValueError(f"`image` must have at least one pixel, but its size is {image.size}.")
+                raise ValueError(f"`{name}` must have at least one pixel, but its size is {image.size}.")
             if image.mode in _EIGHT_BIT_MODES:
                 return torch.from_numpy(np.array(image.convert(mode)))
             if image.mode not in (*_SIXTEEN_BIT_MODES, "I"):
                 raise ValueError(
-                    f"`image` has mode {image.mode!r}, but must be 16-bit gray or {', '.join(_EIGHT_BIT_MODES)}."
+                    f"`{name}` has mode {image.mode!r}, but must be 16-bit gray or {', '.join(_EIGHT_BIT_MODES)}."
                     " Convert it first, for example with `image.convert('RGB')`."
                 )
             # Pillow's own convert("L") would clip 16 bit to 8, so the array is read instead.
             array = np.asarray(image)
             if array.min() < 0 or array.max() > 65535:
                 raise ValueError(
-                    f"`image` of mode 'I' must hold codes in [0, 65535], but holds {array.min()} to {array.max()}."
+                    f"`{name}` of mode 'I' must hold codes in [0, 65535], but holds {array.min()} to {array.max()}."
                 )
             codes = torch.from_numpy(array.astype(np.uint16))[..., None]
         elif isinstance(image, (np.ndarray, torch.Tensor)):
-            codes = self._array_to_codes(image)
+            codes = self._array_to_codes(image, name)
         else:
             raise ValueError(
-                "`image` must be a PIL image, a NumPy array, a torch tensor or a list of these, but got"
+                f"`{name}` must be a PIL image, a NumPy array, a torch tensor or a list of these, but got"
                 f" {type(image).__name__}. To colorize a file, open it first with `PIL.Image.open(path)`."
             )
         if codes.shape[2] < 3:  # gray, or gray and alpha
             return codes[:, :, 0] if mode == "L" else codes[:, :, :1].expand(-1, -1, 3)
         return rgb_to_luma(codes[:, :, :3]) if mode == "L" else codes[:, :, :3]
 
-    def _array_to_codes(self, array: np.ndarray | torch.Tensor) -> torch.Tensor:
+    def _array_to_codes(self, array: np.ndarray | torch.Tensor, name: str) -> torch.Tensor:
         if isinstance(array, torch.Tensor):
             layout, codes = "(channels, height, width)", array.detach().cpu()
             codes = codes.permute(1, 2, 0) if codes.ndim == 3 else codes
@@ -140,7 +142,7 @@ class ColorizationImageProcessor:
         codes = codes[:, :, None] if codes.ndim == 2 else codes  # (H, W, C)
         if codes.ndim != 3 or codes.shape[2] not in (1, 2, 3, 4) or 0 in codes.shape:
             raise ValueError(
-                f"`image` must be of shape (height, width) or {layout} with 1 to 4 channels and at least one pixel,"
+                f"`{name}` must be of shape (height, width) or {layout} with 1 to 4 channels and at least one pixel,"
                 f" but got shape={tuple(array.shape)}."
             )
         if codes.dtype in (torch.uint8, torch.uint16):
@@ -149,12 +151,12 @@ class ColorizationImageProcessor:
             return codes.to(torch.uint8) * 255
         if not codes.is_floating_point():
             raise ValueError(
-                f"`image` must hold uint8, uint16, bool or floats in [0, 1], but got dtype={array.dtype}."
+                f"`{name}` must hold uint8, uint16, bool or floats in [0, 1], but got dtype={array.dtype}."
             )
         codes = codes.float()
         if not (codes.min() >= 0 and codes.max() <= 1):  # also true of NaN
             raise ValueError(
-                f"`image` of floats must lie in [0, 1], but ranges from {codes.min():.4g} to {codes.max():.4g}."
+                f"`{name}` of floats must lie in [0, 1], but ranges from {codes.min():.4g} to {codes.max():.4g}."
                 " Divide 8-bit codes by 255 first."
             )
         return (codes * 65535).round().to(torch.uint16)
@@ -255,7 +257,7 @@ class ColorizationImageProcessor:
         Returns:
             `torch.Tensor` of shape `(height, width)`: `bool`, true from middle gray on.
         """
-        codes = self.to_codes(mask, "L")
+        codes = self.to_codes(mask, "L", name="mask_image")
         if codes.shape != photo_size:
             raise ValueError(
                 f"`mask_image` must have the size of its photo, {photo_size}, but has {tuple(codes.shape)}."

@@ -58,7 +58,7 @@ class ColorizationPipeline(DiffusionPipeline):
         default_num_inference_steps (`int`, *optional*, defaults to 8):
             Steps when the call names none: what this checkpoint does best with.
         default_processing_resolution (`int`, *optional*, defaults to 192):
-            Processing resolution when the call names none: what this checkpoint was trained at.
+            Processing resolution when the call names none: what this checkpoint does best at.
         default_guidance_scale (`float`, *optional*, defaults to 1.0):
             Guidance scale when the call names none.
     """
@@ -181,7 +181,8 @@ class ColorizationPipeline(DiffusionPipeline):
                 `[0, 1]` at the depth of the input.
             callback_on_step_end (callable, *optional*):
                 Called as `callback(pipe, step, timestep, {"sample": sample})` after each step; may return a dictionary
-                with another `sample`, and stop the run by setting `pipe._interrupt = True`.
+                with another `sample`, and stop the run by setting `pipe._interrupt = True`; photos of another shape
+                that wait for their turn then come back gray.
             return_dict (`bool`, *optional*, defaults to `True`):
                 `False` returns the tuple `(images, chroma, uncertainty)`.
 
@@ -223,12 +224,8 @@ class ColorizationPipeline(DiffusionPipeline):
 
         # 2. Photos to luma (full size, integer codes) and luminance (the network's size, [-1, 1]); hints to planes
         lumas = [self.image_processor.to_codes(photo, "L") for photo in photos]
-        painted = [
-            None if mask is None else self.image_processor.preprocess_mask(mask, tuple(luma.shape))
-            for luma, mask in zip(lumas, masks, strict=True)
-        ]
-        luminances, chroma_sizes, hint_planes = [], [], []
-        for luma, hint in zip(lumas, hints, strict=True):
+        luminances, chroma_sizes, hint_planes, painted = [], [], [], []
+        for luma, hint, mask in zip(lumas, hints, masks, strict=True):
             luminance, chroma_size = self.image_processor.preprocess(luma, processing_resolution)
             padded_size = [side // self.config.luminance_patch for side in luminance.shape[1:]]
             planes = self.image_processor.preprocess_hints(hint, tuple(luma.shape), chroma_size, padded_size)
@@ -236,6 +233,7 @@ class ColorizationPipeline(DiffusionPipeline):
             luminances.append(luminance)
             chroma_sizes.append(chroma_size)
             hint_planes.append(planes)
+            painted.append(None if mask is None else self.image_processor.preprocess_mask(mask, tuple(luma.shape)))
 
         # 3. Photos whose planes have the same size go through the network together
         groups = defaultdict(list)
@@ -325,6 +323,8 @@ class ColorizationPipeline(DiffusionPipeline):
                 " another near it."
             )
         shape = (len(luminance), self.unet.config.out_channels, *hints.shape[2:])
+        if self.interrupt:  # while another group was painted: these photos stay gray
+            return torch.zeros(shape)
         sample = randn_tensor(shape, generator=generator, device=luminance.device, dtype=torch.float32)
         sample = sample * self.scheduler.init_noise_sigma
         hints = hints if self.accepts_hints else None

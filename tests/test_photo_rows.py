@@ -13,6 +13,8 @@ from PIL import Image
 from skimage import data
 from training_config import TrainingConfig
 
+from colorize_pipeline.apps.photo_file import PHOTO_ERRORS
+
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
@@ -76,3 +78,11 @@ def test_a_sixteen_bit_scan_keeps_its_tones(tmp_path):
     photo, _ = read_row({"bytes": None, "path": str(tmp_path / "scan.png")})
 
     assert np.array_equal(np.asarray(photo), np.rint(codes / 257)[:, :, None].repeat(3, axis=2))
+
+
+def test_a_format_that_no_photo_has_is_not_parsed():
+    file = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(file, "EPS")  # Pillow hands it to Ghostscript
+
+    with pytest.raises(PHOTO_ERRORS, match="cannot identify"):
+        read_row({"bytes": file.getvalue(), "path": "photo.jpg"})

@@ -139,6 +139,18 @@ def test_a_callback_sees_every_step_and_can_stop_the_run(pipeline, photo):
     assert np.array_equal(np.asarray(output.images[0].convert("L")), np.asarray(photo))
 
 
+def test_photos_that_a_stopped_run_never_came_to_stay_gray(pipeline, photo):
+    def stop(pipe, step, timestep, tensors):
+        pipe._interrupt = True
+
+    waiting = photo.rotate(90, expand=True)
+
+    begun, untouched = pipeline([photo, waiting], callback_on_step_end=stop, generator=seeded(0)).images
+
+    assert np.array_equal(np.asarray(untouched), np.asarray(waiting.convert("RGB")))
+    assert not np.array_equal(np.asarray(begun), np.asarray(photo.convert("RGB")))
+
+
 def test_versions_and_ensembles_come_in_the_order_of_the_photos(pipeline, photo):
     other = photo.crop((0, 0, 40, 40))
 
@@ -269,6 +281,10 @@ def test_every_argument_of_the_call_is_documented():
         ({"image": [Image.new("L", (9, 9))], "hints": Image.new("RGBA", (9, 9))}, ["`hints`", "list", "1 photos"]),
         ({"saturation": None}, ["`saturation`", "None"]),
         ({"mask_image": Image.new("L", (5, 5))}, ["`mask_image`", "(5, 5)", "(60, 90)"]),
+        ({"mask_image": np.full((60, 90), 255.0)}, ["`mask_image`", "255", "[0, 1]"]),
+        ({"mask_image": "mask.png"}, ["`mask_image`", "str", "PIL.Image.open"]),
+        ({"generator": (torch.Generator(),)}, ["`generator`", "list", "("]),
+        ({"target_colorfulness": "30"}, ["`target_colorfulness`", "'30'"]),
     ],
 )
 def test_a_wrong_argument_is_named_with_what_came(pipeline, photo, arguments, words):

@@ -68,7 +68,7 @@ _VARIANTS = {
     "10% without condition, guidance 2": ("--condition_dropout 0.1", "--guidance-scale 2"),
     "10% without condition, guidance 3": ("--condition_dropout 0.1", "--guidance-scale 3"),
     "base network (35.9 M)": ("--preset base", ""),
-    "COLORIZED's network (7.0 M, no attention)": ("--preset small", ""),
+    "small network (7.0 M, no attention)": ("--preset small", ""),
 }
 
 _COLUMNS = {
@@ -166,8 +166,7 @@ def write(rows: list[dict], folder: Path) -> None:
         f" scored on {rows[0]['num_images']} photos, by `python train/ablate.py`.",
         "",
         "`ablation.json` has every score, the commands that train and score each row by itself, and the commit whose"
-        " code ran them: what lost has been deleted since. Up to d83a8da preset `medium` was called"
-        " `small`, and `small` `colorized`.",
+        " code ran them: what lost is deleted afterwards, and names may change.",
         "",
     ]
     lines += ["| | differs from | photos | " + " | ".join(_COLUMNS) + " |", "|---" * (len(_COLUMNS) + 3) + "|"]

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from skimage.color import lab2rgb
 
-from colorize_pipeline.apps.photo_file import find_photos
+from colorize_pipeline.apps.photo_file import PHOTO_FORMATS, find_photos
 from colorize_pipeline.image_processor import ColorizationImageProcessor
 
 
@@ -66,7 +66,10 @@ def read_pair(pair: dict) -> tuple[Image.Image, Image.Image | None]:
         lightness = _open_array(Path(pair["lightness"]))[pair["lightness_row"]]
         return lab_to_photo(lightness, _open_array(Path(pair["ab"]))[pair["ab_row"]]), None
 
-    with Image.open(pair["path"]) as color_file, Image.open(pair["gray"]) as gray_file:
+    with (
+        Image.open(pair["path"], formats=PHOTO_FORMATS) as color_file,
+        Image.open(pair["gray"], formats=PHOTO_FORMATS) as gray_file,
+    ):
         color, gray = read_upright(color_file, "RGB"), read_upright(gray_file, "L")
     if gray.size != color.size:
         raise ValueError(f"its gray file must have its size, {color.size}, but {pair['gray']} has {gray.size}.")

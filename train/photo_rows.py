@@ -12,7 +12,7 @@ from datasets.fingerprint import Hasher
 from paired_photos import read_pair, read_upright
 from PIL import Image
 
-from colorize_pipeline.apps.photo_file import PHOTO_ERRORS
+from colorize_pipeline.apps.photo_file import PHOTO_ERRORS, PHOTO_FORMATS
 
 
 def read_row(row: dict) -> tuple[Image.Image, Image.Image | None]:
@@ -31,7 +31,8 @@ def read_row(row: dict) -> tuple[Image.Image, Image.Image | None]:
     """
     if "bytes" not in row:
         return read_pair(row)
-    with Image.open(io.BytesIO(row["bytes"]) if row["bytes"] else row["path"]) as file:
+    formats = (*PHOTO_FORMATS, "PPM")  # the last is what `decode_once` writes
+    with Image.open(io.BytesIO(row["bytes"]) if row["bytes"] else row["path"], formats=formats) as file:
         return read_upright(file, "RGB"), None
 
 

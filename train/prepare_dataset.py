@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from colorize_pipeline.apps.photo_file import PHOTO_ERRORS, find_photos
+from colorize_pipeline.apps.photo_file import PHOTO_ERRORS, PHOTO_FORMATS, find_photos
 from colorize_pipeline.color import colorfulness
 
 
@@ -88,7 +88,7 @@ def kept_rows(arguments: argparse.Namespace, counts: Counter) -> Iterator[dict]:
     seen = SeenPhotos(arguments.max_hash_distance)
     for folder, file, license in files:
         try:
-            with Image.open(file) as opened:
+            with Image.open(file, formats=PHOTO_FORMATS) as opened:
                 photo = ImageOps.exif_transpose(opened).convert("RGB")
         except PHOTO_ERRORS:
             counts["unreadable"] += 1

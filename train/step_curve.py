@@ -4,8 +4,8 @@ How many steps a sample needs, under which sampler:
     python train/step_curve.py --photos ../shared/evaluation/kodak --results train/results
 
 paints the same photos with every scheduler in 1 to 50 steps and writes `steps.json` and the chart `steps.png`. In one
-step all samplers give the mean of all answers. `--training runs/small` adds what the run's own validation saw on the
-way, `training.json` and `training.png`.
+step all samplers give the mean of all answers. `--training runs/small` adds the curves of a run, its loss and what its
+validation saw on the way: `training.json` and `training.png`.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """
 Train a colorizer:
 
-    accelerate launch train/train.py --config train/configs/small.json --output_dir runs/small
+    accelerate launch train/train.py --config train/configs/small.json --dataset my_photos/ --output_dir runs/small
 
 To resume a run that was stopped or killed, give the same command again.
 """

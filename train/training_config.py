@@ -205,7 +205,7 @@ class TrainingConfig:
         return self.resolutions[-1]
 
     def learning_rate_factor(self, images_seen: int) -> float:
-        """Give the factor in [0, 1] of `learning_rate`: linear warm-up, a plateau, linear decay to 0."""
+        """Give the factor in [0, 1] of both learning rates: linear warm-up, a plateau, linear decay to 0."""
         warmup = (images_seen + 1) / max(1, self.warmup_photos)
         decay = (self.total_photos - images_seen) / max(1, self.decay_photos)
         return max(0.0, min(1.0, warmup, decay))

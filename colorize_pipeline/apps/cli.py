@@ -116,7 +116,9 @@ def _colorize_one(
             image = np.rint(image * 65535).astype(np.uint16)
         notes += write_photo(target, image, photo, overwrite)
         if compare:
-            color = Image.fromarray((image // 257).astype(np.uint8)) if photo.sixteen_bit else image
+            color = image
+            if photo.sixteen_bit:
+                color = Image.fromarray(pipe.image_processor.to_eight_bit(torch.from_numpy(image)).numpy())
             pair = Image.new("RGB", (2 * color.width, color.height))
             pair.paste(color.convert("L"), (0, 0))
             pair.paste(color, (color.width, 0))

@@ -23,7 +23,7 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".g
 OUTPUT_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 
 # Parsers for formats that no photo has are closed: each is a way in for malformed files.
-_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "AVIF")
+PHOTO_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "AVIF")
 
 # TIFF tags that describe how the old file stores its pixels; they would be lies in the new one.
 # Source: TIFF 6.0, section 8; 700, 33723 and 34675 (XMP, IPTC, ICC) travel by their own way.
@@ -87,7 +87,7 @@ def read_photo(path: Path) -> Photo:
         raise ValueError("not a regular file")
     notes = []
     # Pillow 13 scrambles an uncompressed TIFF of orientation 5 to 8 that it maps into memory by name; not as a stream.
-    with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as file:
+    with path.open("rb") as stream, Image.open(stream, formats=PHOTO_FORMATS) as file:
         # Pillow turns a TIFF while it loads it, and drops the tag; so the tag is read before and the turn made after.
         orientation = file.getexif().get(_ORIENTATION, 1)
         file.load()
