@@ -20,7 +20,7 @@ class ColorScores:
     One colorized photo against the true one.
 
     Args:
-        delta_e (`float`): Mean CIEDE2000 over the pixels; 0 is equal, 2.3 about the least that is noticed.
+        delta_e (`float`): Mean CIEDE2000 over the pixels; 0 is equal.
         psnr (`float`): Peak signal-to-noise ratio of RGB, in dB; infinite for equal photos.
         ssim (`float`): Mean structural similarity of the three channels, at most 1. Equal gray alone makes it high.
         colorfulness (`float`): Of the colorized photo (Hasler and Suesstrunk).
