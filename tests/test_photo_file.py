@@ -139,6 +139,20 @@ def test_a_gray_profile_is_left_out_and_said_so(tmp_path):
     assert "ICC" in photo.notes[0]
 
 
+def test_iptc_fields_are_left_out_and_said_so(tmp_path):
+    fields = b"\x1c\x02\x78\x00\x04dogs"  # IIM record 2, data set 120: a caption of four letters
+    block = b"Photoshop 3.0\0" + b"8BIM" + struct.pack(">HHI", 0x0404, 0, len(fields)) + fields + b"\0"
+    Image.new("L", (9, 9)).save(tmp_path / "plain.jpg")
+    plain = (tmp_path / "plain.jpg").read_bytes()
+    segment = b"\xff\xed" + struct.pack(">H", len(block) + 2) + block
+    (tmp_path / "photo.jpg").write_bytes(plain[:2] + segment + plain[2:])
+    Image.new("L", (9, 9)).save(tmp_path / "photo.tif", tiffinfo={33723: fields})
+
+    assert read_photo(tmp_path / "plain.jpg").notes == ()
+    for name in ("photo.jpg", "photo.tif"):
+        assert "IPTC" in read_photo(tmp_path / name).notes[0]
+
+
 def test_a_failed_write_leaves_nothing_behind_and_an_existing_file_alone(tmp_path):
     photo = Photo(Image.new("L", (4, 4)), False, None, Image.Exif(), None, None, None, ())
     taken = tmp_path / "taken.png"

@@ -26,13 +26,14 @@ OUTPUT_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 PHOTO_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "AVIF")
 
 # TIFF tags that describe how the old file stores its pixels; they would be lies in the new one.
-# Source: TIFF 6.0, section 8; 700, 33723 and 34675 (XMP, IPTC, ICC) travel by their own way.
+# Source: TIFF 6.0, section 8; 700 and 34675 (XMP, ICC) travel by their own way, 33723 (IPTC) does not.
 _STORAGE_TAGS = frozenset(
     [254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 282, 283, 284, 288, 289, 290]
     + [291, 292, 293, 296, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 330, 332, 338, 339, 340, 341, 347]
     + [512, 513, 514, 519, 520, 521, 529, 530, 531, 532, 700, 33723, 34377, 34675]
 )
 _ORIENTATION = 274
+_IPTC_TAG, _IPTC_RESOURCE = 33723, 0x0404  # in TIFF; in the Photoshop segment of a JPEG
 _PHOTOMETRIC = 262
 _TIFF_XMP = 700
 # Source: JPEG's segments hold 65,533 bytes, of which XMP's name takes 29 (XMP specification part 3, section 1.1.3).
@@ -110,6 +111,8 @@ def read_photo(path: Path) -> Photo:
         if sixteen_bit and file.has_transparency_data:
             notes.append("opacity is not kept at 16 bit")
 
+    if _IPTC_TAG in exif or _IPTC_RESOURCE in info.get("photoshop", {}):
+        notes.append("IPTC fields are left out; write them into XMP, which is kept")
     for tag in (*_STORAGE_TAGS, _ORIENTATION):
         exif.pop(tag, None)
     icc_profile = info.get("icc_profile") or None
