@@ -262,14 +262,27 @@ def test_a_second_run_keeps_results_and_overwrite_makes_them_again_byte_for_byte
     assert Image.open(tmp_path / "a.compare-0.jpg").size == (2 * photo.width, photo.height)
 
 
-def test_two_photos_that_would_share_a_result_are_refused(tmp_path, photo):
-    photo.save(tmp_path / "a.png")
-    photo.save(tmp_path / "a.jpg")
+def test_a_scan_and_its_copy_side_by_side_are_told_apart_by_their_whole_names(tmp_path, checkpoint, photo):
+    (tmp_path / "sub").mkdir()
+    for name in ("a.tif", "a.jpg", "b.jpg", "sub/a.jpg"):
+        photo.save(tmp_path / name)
 
-    result = CliRunner().invoke(app, [str(tmp_path)])
+    result = CliRunner().invoke(app, [str(tmp_path), str(tmp_path / "sub"), "--model", str(checkpoint)])
 
-    assert result.exit_code == 2
-    assert not list(tmp_path.glob("*.color.png"))
+    assert result.exit_code == 0, result.output
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
+    assert written == {"a.tif.color.png", "a.jpg.color.png", "b.color.png", "sub/a.color.png"}
+
+
+def test_photos_of_two_folders_that_would_share_a_result_are_refused(tmp_path, photo):
+    for roll in ("roll1", "roll2"):
+        (tmp_path / roll).mkdir()
+        photo.save(tmp_path / roll / "a.jpg")
+
+    result = CliRunner().invoke(app, [str(tmp_path / "roll1"), str(tmp_path / "roll2"), "-o", str(tmp_path / "out")])
+
+    assert result.exit_code == 2 and "own -o" in result.output.replace("\n", " ")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_photo_itself_is_never_a_target(tmp_path, photo):

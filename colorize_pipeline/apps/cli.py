@@ -1,7 +1,9 @@
 """The command line: `colorize PHOTO...`"""
 
+import os
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +38,8 @@ def colorize(
     """
     Turn gray photographs into color. The gray of each photo is kept, value for value.
 
-    Writes NAME.color.png beside each PHOTO, and never touches the photo itself.
+    Writes NAME.color.png beside each PHOTO (NAME.color-0.png and so on for several versions), and never touches the
+    photo itself.
     """
     # The heavy imports wait until here, so that --help answers at once.
     import torch
@@ -139,13 +142,13 @@ def _plan(photos: list[Path], output: Path | None, num_images: int, compare: boo
     """Decide which photos are read and where each result goes, before anything is done."""
     from colorize_pipeline.apps.photo_file import OUTPUT_SUFFIXES, find_photos
 
-    sources = []  # (photo, the folder it was found in)
+    found = {}  # by absolute path, since a photo may be named twice: (photo, the folder it was found in)
     for path in photos:
-        if path.is_dir():
-            sources += [(entry, path) for entry in find_photos(path) if not _RESULT_NAME.fullmatch(entry.stem)]
-        else:
-            sources.append((path, path.parent))
-    sources = list(dict.fromkeys(sources))  # a photo may be named twice
+        entries, root = ([path], path.parent) if not path.is_dir() else (find_photos(path), path)
+        for entry in entries:
+            if entry == path or not _RESULT_NAME.fullmatch(entry.stem):
+                found.setdefault(os.path.abspath(entry), (entry, root))
+    sources = list(found.values())
     if not sources:
         raise typer.BadParameter("there are no photos in " + ", ".join(map(str, photos)), param_hint="PHOTO")
     is_file = output is not None and output.suffix.lower() in OUTPUT_SUFFIXES and not output.is_dir()
@@ -158,9 +161,11 @@ def _plan(photos: list[Path], output: Path | None, num_images: int, compare: boo
 
     jobs, taken = [], {}
     originals = {source.resolve() for source, _ in sources}
+    stems = Counter(source.with_suffix("") for source, _ in sources)
     for source, root in sources:
         folder = source.parent if output is None else output / source.parent.relative_to(root)
-        names = [f"{source.stem}.color{'' if num_images == 1 else f'-{number}'}.png" for number in range(num_images)]
+        name = source.stem if stems[source.with_suffix("")] == 1 else source.name  # a.tif and a.jpg side by side
+        names = [f"{name}.color{'' if num_images == 1 else f'-{number}'}.png" for number in range(num_images)]
         targets = [output] if is_file else [folder / name for name in names]
         if compare and _compare_path(targets[0]) == targets[0]:
             raise typer.BadParameter(f"{targets[0]} is the name of the comparison: choose another", param_hint="-o")
@@ -169,7 +174,8 @@ def _plan(photos: list[Path], output: Path | None, num_images: int, compare: boo
                 raise typer.BadParameter(f"{target} is one of the photos, and would be replaced", param_hint="-o")
         if targets[0] in taken:
             raise typer.BadParameter(
-                f"{source} and {taken[targets[0]]} would both be written to {targets[0]}: give one of them its own -o",
+                f"{source} and {taken[targets[0]]} would both be written to {targets[0]}: colorize them one after"
+                " the other, each with its own -o",
                 param_hint="PHOTO",
             )
         taken[targets[0]] = source
