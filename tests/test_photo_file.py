@@ -274,6 +274,19 @@ def test_a_scan_and_its_copy_side_by_side_are_told_apart_by_their_whole_names(tm
     assert written == {"a.tif.color.png", "a.jpg.color.png", "b.color.png", "sub/a.color.png"}
 
 
+def test_versions_of_other_seeds_join_those_that_are_there(tmp_path, checkpoint, photo):
+    photo.save(tmp_path / "a.png")
+    command = [str(tmp_path / "a.png"), "--model", str(checkpoint), "--num-images", "2"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    first = (tmp_path / "a.color-1.png").read_bytes()
+
+    assert CliRunner().invoke(app, [*command, "--seed", "1"]).exit_code == 0
+    assert CliRunner().invoke(app, [*command, "--seed", "1", "-o", str(tmp_path / "again")]).exit_code == 0
+
+    assert {path.name for path in tmp_path.glob("*.color*")} == {f"a.color-{seed}.png" for seed in (0, 1, 2)}
+    assert first == (tmp_path / "a.color-1.png").read_bytes() == (tmp_path / "again" / "a.color-1.png").read_bytes()
+
+
 def test_photos_of_two_folders_that_would_share_a_result_are_refused(tmp_path, photo):
     for roll in ("roll1", "roll2"):
         (tmp_path / roll).mkdir()

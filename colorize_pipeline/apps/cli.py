@@ -27,7 +27,7 @@ def colorize(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Also write gray and color side by side.")] = False,
-    seed: Annotated[int, typer.Option(help="Another seed gives other colors, the same seed the same.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other colors, the same seed the same.")] = 0,
     num_images: Annotated[int, typer.Option(min=1, help="Versions of each photo: seeds SEED, SEED+1, ...")] = 1,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; 1 is dull but safe.")] = None,
     saturation: Annotated[float, typer.Option(min=0, max=4, help="0 is gray, 1 as painted, 2 vivid.")] = 1.0,
@@ -38,7 +38,7 @@ def colorize(
     """
     Turn gray photographs into color. The gray of each photo is kept, value for value.
 
-    Writes NAME.color.png beside each PHOTO (NAME.color-0.png and so on for several versions), and never touches the
+    Writes NAME.color.png beside each PHOTO (NAME.color-SEED.png for several versions), and never touches the
     photo itself.
     """
     # The heavy imports wait until here, so that --help answers at once.
@@ -49,7 +49,7 @@ def colorize(
     from colorize_pipeline import ColorizationPipeline
     from colorize_pipeline.apps.photo_file import PHOTO_ERRORS
 
-    jobs = _plan(photos, output, num_images, compare)
+    jobs = _plan(photos, output, seed, num_images, compare)
     if dtype not in ("float32", "bfloat16", "float16"):
         raise typer.BadParameter(f"must be float32, bfloat16 or float16, not {dtype!r}", param_hint="--dtype")
     logging.disable_progress_bar()
@@ -138,7 +138,9 @@ def _compare_path(target: Path) -> Path:
     return target.with_name(f"{'.compare'.join(stem.rsplit('.color', 1))}.jpg")
 
 
-def _plan(photos: list[Path], output: Path | None, num_images: int, compare: bool) -> list[tuple[Path, list[Path]]]:
+def _plan(
+    photos: list[Path], output: Path | None, seed: int, num_images: int, compare: bool
+) -> list[tuple[Path, list[Path]]]:
     """Decide which photos are read and where each result goes, before anything is done."""
     from colorize_pipeline.apps.photo_file import OUTPUT_SUFFIXES, find_photos
 
@@ -165,7 +167,8 @@ def _plan(photos: list[Path], output: Path | None, num_images: int, compare: boo
     for source, root in sources:
         folder = source.parent if output is None else output / source.parent.relative_to(root)
         name = source.stem if stems[source.with_suffix("")] == 1 else source.name  # a.tif and a.jpg side by side
-        names = [f"{name}.color{'' if num_images == 1 else f'-{number}'}.png" for number in range(num_images)]
+        versions = [""] if num_images == 1 else [f"-{number}" for number in range(seed, seed + num_images)]
+        names = [f"{name}.color{version}.png" for version in versions]
         targets = [output] if is_file else [folder / name for name in names]
         if compare and _compare_path(targets[0]) == targets[0]:
             raise typer.BadParameter(f"{targets[0]} is the name of the comparison: choose another", param_hint="-o")
