@@ -38,8 +38,7 @@ def colorize(
     """
     Turn gray photographs into color. The gray of each photo is kept, value for value.
 
-    Writes NAME.color.png beside each PHOTO (NAME.color-SEED.png for several versions), and never touches the
-    photo itself.
+    Writes NAME.color.png beside each PHOTO (several versions: NAME.color-SEED.png). The photo itself is never touched.
     """
     # The heavy imports wait until here, so that --help answers at once.
     import torch
