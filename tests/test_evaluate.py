@@ -1,14 +1,17 @@
 """The evaluation script, run as a user runs it, on the photos inside scikit-image."""
 
+import io
 import json
 import subprocess
 import sys
 import warnings
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from conftest import make_pipeline
+from painted_photos import load_spread
 from PIL import Image
 from skimage import data
 
@@ -62,6 +65,21 @@ def test_baselines_have_the_scores_that_their_names_say(evaluated):
     assert rows["one sample"]["diversity"] > 0 and rows["one sample"]["seconds"] > 0
     assert 0.5 <= rows["gray input"]["told from real"] <= 1
     assert rows["one sample"]["bits/dim"] > 0
+
+
+def test_photos_of_the_training_shards_can_be_left_out(tmp_path):
+    for split, size in (("train", 20), ("validation", 30)):
+        file = io.BytesIO()
+        Image.new("RGB", (size, size)).save(file, "PNG")
+        rows = {"image": [{"bytes": file.getvalue(), "path": f"{split}.png"}]}
+        datasets.Dataset.from_dict(rows).to_parquet(tmp_path / f"{split}-00000.parquet")
+
+    every, scored = (
+        list(load_spread(str(tmp_path), files, "test", None)) for files in ("*.parquet", "validation-*.parquet")
+    )
+
+    assert [photo.size for photo in every] == [(20, 20), (30, 30)]
+    assert [photo.size for photo in scored] == [(30, 30)]
 
 
 def test_the_sets_together_are_the_average_of_the_sets_apart(evaluated):

@@ -15,7 +15,14 @@ def test_in_one_step_all_samplers_paint_the_mean_and_in_two_they_part(tmp_path):
     Image.fromarray(data.coffee()[:300, 100:400]).save(tmp_path / "photos" / "coffee.png")
     make_pipeline().save_pretrained(tmp_path / "checkpoint")
 
-    arguments = {"photos": [str(tmp_path / "photos")], "split": "test", "max_photos": 1, "size": 64, "samples": 2}
+    arguments = {
+        "photos": [str(tmp_path / "photos")],
+        "files": "*.parquet",
+        "split": "test",
+        "max_photos": 1,
+        "size": 64,
+        "samples": 2,
+    }
     folders = {"checkpoint": str(tmp_path / "checkpoint"), "training": None, "results": str(tmp_path / "results")}
     main(Namespace(**arguments, **folders))
 

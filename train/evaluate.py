@@ -75,7 +75,7 @@ def main(arguments: argparse.Namespace) -> None:
         photos = [
             photo
             for source in arguments.photos
-            for photo in load_spread(source, arguments.split, arguments.max_photos or SHEET_PHOTOS)
+            for photo in load_spread(source, arguments.files, arguments.split, arguments.max_photos or SHEET_PHOTOS)
         ]
         grays = [photo.convert("L") for photo in photos]
         rows = [
@@ -90,7 +90,7 @@ def main(arguments: argparse.Namespace) -> None:
     squares = [
         (Path(source).name, ImageOps.fit(photo, (arguments.size, arguments.size), Image.Resampling.LANCZOS))
         for source in arguments.photos
-        for photo in load_spread(source, arguments.split, arguments.max_photos)
+        for photo in load_spread(source, arguments.files, arguments.split, arguments.max_photos)
     ]
     names = [Path(source).name for source in arguments.photos]
     fewest = min(sum(dataset == name for dataset, _ in squares) for name in names)
@@ -238,6 +238,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--photos", required=True, nargs="+", help="folders of photos or parquet shards, or Hub data sets"
     )
+    parser.add_argument("--files", default="*.parquet", help="which shards of a folder of shards")
     parser.add_argument("--split", default="test", help="of data sets on the Hub")
     parser.add_argument("--output", required=True, help="folder for results.json, results.md and sheet.jpg")
     parser.add_argument("--sheet-only", action="store_true", help="paint whole photos on a sheet, score nothing")

@@ -149,9 +149,13 @@ class Painter:
         )
 
 
-def load_spread(source: str, split: str, number: int | None) -> Iterator[Image.Image]:
-    """Read so many photos (`None`: all), evenly spread over the set: files are often sorted by subject."""
-    photos = load_photos(source, "*.parquet", split, streaming=False)
+def load_spread(source: str, files: str, split: str, number: int | None) -> Iterator[Image.Image]:
+    """
+    Read so many photos (`None`: all), evenly spread over the set: files are often sorted by subject.
+
+    Of a folder of parquet shards those that match `files` are read, of a data set on the Hub its `split`.
+    """
+    photos = load_photos(source, files, split, streaming=False)
     number = len(photos) if number is None else min(number, len(photos))
     return readable_photos(photos[index * len(photos) // number]["image"] for index in range(number))
 

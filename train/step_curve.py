@@ -48,7 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
     squares = [
         ImageOps.fit(photo, (arguments.size, arguments.size), Image.Resampling.LANCZOS)
         for source in arguments.photos
-        for photo in load_spread(source, arguments.split, arguments.max_photos)
+        for photo in load_spread(source, arguments.files, arguments.split, arguments.max_photos)
     ]
     rows = []
     config = pipeline.scheduler.config
@@ -138,6 +138,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="folder or Hub name; default: that shipped")
     parser.add_argument("--photos", nargs="*", default=[], help="folders of color photos, or Hub data sets")
+    parser.add_argument("--files", default="*.parquet", help="which shards of a folder of shards")
     parser.add_argument("--split", default="test", help="of data sets on the Hub")
     parser.add_argument("--max-photos", type=int, default=8, help="of each folder, spread over it")
     parser.add_argument("--size", type=int, default=128, help="side of the square photos, in pixels")
