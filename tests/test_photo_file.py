@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from conftest import SHARED
 from PIL import Image, ImageCms
@@ -84,6 +85,11 @@ def test_all_eight_orientations_are_read_upright(tmp_path, orientation, suffix):
 
     small = np.asarray(image.resize((3, 2), Image.BOX)).astype(int)
     assert np.abs(small - upright * 10_000 // 257).max() <= 2
+
+    if suffix == ".tif":
+        tag = (0x0112, "H", 1, orientation, True)
+        tifffile.imwrite(path, stored, photometric="rgb", extratags=[tag])
+        assert np.array_equal(read_photo(path).image, sixteen_bit_rgb)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
