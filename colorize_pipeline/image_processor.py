@@ -275,7 +275,15 @@ class ColorizationImageProcessor:
 
         Returns:
             `torch.Tensor` of shape `(height, width, 3)`: RGB codes, `uint8` or `uint16`.
+
+        Raises:
+            `ValueError`: if `chroma` holds NaN, of which integer codes would make some color or other.
         """
+        if chroma.isnan().any():
+            raise ValueError(
+                "The network painted NaN instead of colors: its weights are damaged, or its dtype is too small for it."
+                " Load it with `dtype=torch.float32`, or take another checkpoint."
+            )
         return join(self.to_eight_bit(luma) if output_type == "pil" else luma, chroma)
 
     def chroma_gain(self, luma: torch.Tensor, chroma: torch.Tensor, target_colorfulness: float) -> float:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 from loopback_hub import LoopbackHub
-from PIL import Image
+from PIL import Image, ImageCms
 
 from colorize_pipeline import ColorizationPipeline, create_unet
 from colorize_pipeline.hub import stage_model_repository
@@ -16,6 +16,16 @@ from colorize_pipeline.hub import stage_model_repository
 
 SHARED = Path(__file__).parents[2] / "shared"
 ROOT = Path(__file__).parents[1]
+
+# What a photo may say of itself: an XMP packet of a camera held sideways, the same upright, and a profile.
+TURNED_XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<r:Description r:about="uuid:7" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    b'<r:Description r:about="uuid:7" xmlns:dc="http://purl.org/dc/elements/1.1/" dc:source="caf\xc3\xa9"/>'
+    b"</r:RDF></x:xmpmeta>"
+)
+UPRIGHT_XMP = TURNED_XMP.replace(b'tiff:Orientation="6"', b"")
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 # A run that is pushed to the Hub: its name, the template of its card, and its figures.
 REPO = "ann/painter"
@@ -85,6 +95,12 @@ def make_scheduler(beta_schedule, zero_snr, num_timesteps, prediction_type="v_pr
 @pytest.fixture
 def pipeline() -> ColorizationPipeline:
     return make_pipeline()
+
+
+@pytest.fixture
+def checkpoint(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
 
 
 @pytest.fixture(scope="module")

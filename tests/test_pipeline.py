@@ -228,6 +228,21 @@ def test_what_the_mask_leaves_black_stays_as_it_came(pipeline):
     assert not np.array_equal(output[:, :25], np.asarray(image)[:, :25])
     assert np.array_equal(np.asarray(Image.fromarray(output).convert("L")), np.asarray(image.convert("L")))
 
+    codes = np.random.default_rng(0).integers(0, 65536, (40, 50, 3), dtype=np.uint16)
+    deep = pipeline(codes, mask_image=mask, output_type="np", generator=seeded(0)).images[0]
+    deep = np.rint(deep * 65535).astype(np.uint16)
+
+    assert np.array_equal(deep[:, 25:], codes[:, 25:])
+    assert not np.array_equal(deep[:, :25], codes[:, :25])
+    assert np.array_equal(rgb_to_luma(torch.from_numpy(deep)), rgb_to_luma(torch.from_numpy(codes)))
+
+
+def test_a_network_that_answers_nan_is_refused_instead_of_painted(pipeline, photo):
+    torch.nn.init.constant_(pipeline.unet.conv_out.bias, float("nan"))
+
+    with pytest.raises(ValueError, match="NaN instead of colors"):
+        pipeline(photo, target_colorfulness=25.0)
+
 
 def test_target_colorfulness_is_met(pipeline, photo):
     output = pipeline(photo, target_colorfulness=25.0, output_type="pt", generator=seeded(0)).images[0]
