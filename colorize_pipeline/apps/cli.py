@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,8 @@ from colorize_pipeline import DEFAULT_CHECKPOINT
 
 # Results are told from photos by their names, so that a folder can be colorized again.
 _RESULT_NAME = re.compile(r".*\.(color|compare)(-\d+)?")
+
+_OTHER_SUFFIXES = (".heic", ".heif", ".jpe", ".jxl", ".pdf", ".psd", ".svg", ".xcf")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -34,6 +37,7 @@ def colorize(
     model: Annotated[str, typer.Option(help="Folder or Hub name of another model.", show_default=False)] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, ... Default: the fastest there is.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    max_megapixels: Annotated[int, typer.Option(min=1, help="Larger photos are refused: they may be a trap.")] = 250,
 ) -> None:
     """
     Turn gray photographs into color. The gray of each photo is kept, value for value.
@@ -43,6 +47,7 @@ def colorize(
     # The heavy imports wait until here, so that --help answers at once.
     import torch
     from diffusers.utils import logging
+    from PIL import Image
     from tqdm import tqdm
 
     from colorize_pipeline import ColorizationPipeline
@@ -52,6 +57,9 @@ def colorize(
     if dtype not in ("float32", "bfloat16", "float16"):
         raise typer.BadParameter(f"must be float32, bfloat16 or float16, not {dtype!r}", param_hint="--dtype")
     logging.disable_progress_bar()
+    # Pillow refuses photos of twice that many pixels, and warns of those between, which are nothing strange here.
+    Image.MAX_IMAGE_PIXELS = max_megapixels * 500_000
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -63,23 +71,36 @@ def colorize(
     pipe.set_progress_bar_config(disable=True)
 
     counts = {"colorized": 0, "kept": 0, "failed": 0}
+    noted = Counter()  # what an archive's scans have in common is said once
     with tqdm(jobs, unit="photo", disable=len(jobs) < 2) as progress:
         for source, targets in progress:
             wanted = [(number, target) for number, target in enumerate(targets) if overwrite or not target.exists()]
-            if not wanted:
-                counts["kept"] += 1
-                tqdm.write(f"{source}: kept {targets[0]}, which exists (--overwrite replaces it)")
-                continue
             try:
-                for note in _colorize_one(pipe, source, wanted, seed, steps, saturation, compare, overwrite):
-                    tqdm.write(f"{source}: {note}")
-                counts["colorized"] += 1
+                notes = []
+                if wanted:
+                    notes += _colorize_one(pipe, source, wanted, seed, steps, saturation, overwrite)
+                    counts["colorized"] += 1
+                else:
+                    counts["kept"] += 1
+                    tqdm.write(f"{source}: kept {targets[0]}, which exists (--overwrite replaces it)")
+                if compare:
+                    notes += _compare(pipe, targets, overwrite)
+                for note in notes:
+                    if not noted[note]:
+                        tqdm.write(f"{source}: {note}")
+                    noted[note] += 1
                 for _, target in wanted:
                     tqdm.write(str(target))
+            except Image.DecompressionBombError:
+                counts["failed"] += 1
+                tqdm.write(f"{source}: not colorized: more than {max_megapixels} megapixels (--max-megapixels)")
             except (*PHOTO_ERRORS, RuntimeError) as error:  # RuntimeError: a photo too large for the device's memory
                 counts["failed"] += 1
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 tqdm.write(f"{source}: not colorized: {reason}")
+    for note, number in noted.items():
+        if number > 1:
+            typer.echo(f"{number} photos: {note}")
     if len(jobs) > 1:
         typer.echo(", ".join(f"{number} {what}" for what, number in counts.items()))
     if counts["failed"]:
@@ -93,15 +114,13 @@ def _colorize_one(
     seed: int,
     steps: int | None,
     saturation: float,
-    compare: bool,
     overwrite: bool,
-) -> tuple[str, ...]:
+) -> list[str]:
     """Read, colorize and write one photo. Returns what its owner should know."""
     import numpy as np
     import torch
-    from PIL import Image
 
-    from colorize_pipeline.apps.photo_file import PHOTO_ERRORS, read_photo, write_photo
+    from colorize_pipeline.apps.photo_file import read_photo, write_photo
 
     photo = read_photo(source)
     notes = list(photo.notes)
@@ -117,18 +136,32 @@ def _colorize_one(
         if photo.sixteen_bit:
             image = np.rint(image * 65535).astype(np.uint16)
         notes += write_photo(target, image, photo, overwrite)
-        if compare:
-            color = image
+    return list(dict.fromkeys(notes))
+
+
+def _compare(pipe, results: list[Path], overwrite: bool) -> list[str]:
+    """Write gray and color side by side for each result that has no such picture. Returns what went wrong."""
+    import torch
+    from PIL import Image
+
+    from colorize_pipeline.apps.photo_file import PHOTO_ERRORS, read_photo, write_photo
+
+    notes = []
+    for result in results:
+        if _compare_path(result).exists() and not overwrite:
+            continue
+        try:
+            photo = read_photo(result)
+            color = photo.image
             if photo.sixteen_bit:
-                color = Image.fromarray(pipe.image_processor.to_eight_bit(torch.from_numpy(image)).numpy())
+                color = Image.fromarray(pipe.image_processor.to_eight_bit(torch.from_numpy(color)).numpy())
             pair = Image.new("RGB", (2 * color.width, color.height))
             pair.paste(color.convert("L"), (0, 0))
-            pair.paste(color, (color.width, 0))
-            try:
-                write_photo(_compare_path(target), pair, photo, overwrite)
-            except PHOTO_ERRORS as error:  # the photo itself is colorized
-                notes.append(f"no comparison: {error}")
-    return tuple(dict.fromkeys(notes))
+            pair.paste(color.convert("RGB"), (color.width, 0))
+            write_photo(_compare_path(result), pair, photo, overwrite)
+        except PHOTO_ERRORS as error:  # the photo itself is colorized
+            notes.append(f"no comparison: {error}")
+    return notes
 
 
 def _compare_path(target: Path) -> Path:
@@ -141,7 +174,7 @@ def _plan(
     photos: list[Path], output: Path | None, seed: int, num_images: int, compare: bool
 ) -> list[tuple[Path, list[Path]]]:
     """Decide which photos are read and where each result goes, before anything is done."""
-    from colorize_pipeline.apps.photo_file import OUTPUT_SUFFIXES, find_photos
+    from colorize_pipeline.apps.photo_file import OUTPUT_SUFFIXES, PHOTO_SUFFIXES, find_photos
 
     found = {}  # by absolute path, since a photo may be named twice: (photo, the folder it was found in)
     for path in photos:
@@ -157,7 +190,9 @@ def _plan(
         raise typer.BadParameter(
             f"{output} is one file, but there are several results: name a folder", param_hint="-o"
         )
-    if output is not None and output.suffix and not is_file and not output.is_dir():
+    # "out.psd" was meant for a file, the folders "album.1936" and "Dr. Smith" were not.
+    other_suffixes = {*PHOTO_SUFFIXES, *_OTHER_SUFFIXES}.difference(OUTPUT_SUFFIXES)
+    if output is not None and output.suffix.lower() in other_suffixes and not output.is_dir():
         raise typer.BadParameter(f"{output} must end in {', '.join(OUTPUT_SUFFIXES)}, or be a folder", param_hint="-o")
 
     jobs, taken = [], {}

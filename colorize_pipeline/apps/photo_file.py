@@ -1,16 +1,24 @@
 """Photo files: read any, keep what they say about themselves, write safely."""
 
-import importlib
 import io
 import os
+import re
 import stat
-import struct
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin
+
+from colorize_pipeline.apps.provenance import mark_synthetic
+from colorize_pipeline.apps.sixteen_bit import (
+    TIFF_XMP,
+    encode_sixteen_bit_png,
+    read_sixteen_bit_rgb,
+    save_sixteen_bit_tiff,
+    tiff_depth,
+    true_gray_codes,
+)
 
 
 # What reading or writing a photo may raise; anything else is a defect of this program. (Pillow's
@@ -34,11 +42,14 @@ _STORAGE_TAGS = frozenset(
 )
 _ORIENTATION = 274
 _IPTC_TAG, _IPTC_RESOURCE = 33723, 0x0404  # in TIFF; in the Photoshop segment of a JPEG
-_PHOTOMETRIC = 262
-_TIFF_XMP = 700
+_XMP_ORIENTATION = re.compile(
+    rb"\btiff:Orientation\s*=\s*(\"[^\"]*\"|'[^']*')|<tiff:Orientation>[^<]*</tiff:Orientation>"
+)
+_UTF16 = ("utf-16-le", "utf-16-be")
+# Texts of a PNG that Pillow reads as XMP, Exif or an ICC profile.
+_SHARED_TEXTS = ("XML:com.adobe.xmp", "Raw profile type exif", "Raw profile type APP1", "Raw profile type icc")
 # Source: JPEG's segments hold 65,533 bytes, of which XMP's name takes 29 (XMP specification part 3, section 1.1.3).
-_JPEG_EXIF_BYTES, _JPEG_XMP_BYTES = 65_533, 65_504
-_ARCHIVE_HINT = "16-bit files need two more packages: pip install 'colorize-pipeline[archive]'"
+_JPEG_EXIF_BYTES, _JPEG_COMMENT_BYTES, _JPEG_XMP_BYTES = 65_533, 65_533, 65_504
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ class Photo:
         icc_profile (`bytes` or `None`): Only if it describes RGB, as the result is.
         xmp (`bytes` or `None`): The packet.
         dpi (`tuple` or `None`): Horizontal and vertical resolution.
+        texts (`dict` of `str`): The texts of a PNG by their keywords; the comment of a JPEG as `"Comment"`.
         notes (`tuple` of `str`): What of the file could not be kept.
     """
 
@@ -65,6 +77,7 @@ class Photo:
     icc_profile: bytes | None
     xmp: bytes | None
     dpi: tuple[float, float] | None
+    texts: dict[str, str]
     notes: tuple[str, ...]
 
 
@@ -92,14 +105,15 @@ def read_photo(path: Path) -> Photo:
         # Pillow turns a TIFF while it loads it, and drops the tag; so the tag is read before and the turn made after.
         orientation = file.getexif().get(_ORIENTATION, 1)
         file.load()
-        pixels = _read_sixteen_bit_rgb(path, file)
-        if file.format == "TIFF" and file.mode == "CMYK" and _tiff_depth(file) == 16:
+        texts = _texts(file)
+        pixels = read_sixteen_bit_rgb(path, file)
+        if file.format == "TIFF" and file.mode == "CMYK" and tiff_depth(file) == 16:
             notes.append("16-bit CMYK is read at 8 bit")
         if getattr(file, "n_frames", 1) > 1:
             notes.append(f"only the first of {file.n_frames} pages is colorized")
         turned = ImageOps.exif_transpose(file)
         # Its `info`, not that of the file, whose XMP may hold the orientation a second time.
-        upright, info = _true_gray_codes(turned, file), turned.info
+        upright, info = true_gray_codes(turned, file), turned.info
         exif = Image.Exif()
         try:
             exif.load(file.getexif().tobytes())  # a copy with its sub-directories: that of a turned TIFF is empty
@@ -111,7 +125,8 @@ def read_photo(path: Path) -> Photo:
         if sixteen_bit and file.has_transparency_data:
             notes.append("opacity is not kept at 16 bit")
 
-    if _IPTC_TAG in exif or _IPTC_RESOURCE in info.get("photoshop", {}):
+    photoshop = info.get("photoshop")
+    if _IPTC_TAG in exif or (isinstance(photoshop, dict) and _IPTC_RESOURCE in photoshop):
         notes.append("IPTC fields are left out; write them into XMP, which is kept")
     for tag in (*_STORAGE_TAGS, _ORIENTATION):
         exif.pop(tag, None)
@@ -119,53 +134,49 @@ def read_photo(path: Path) -> Photo:
     if icc_profile and icc_profile[16:20] != b"RGB ":  # Source: ICC.1:2022, 7.2.6, data colour space field
         notes.append("the ICC profile is left out: it is not one for RGB")
         icc_profile = None
-    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or None
-    dpi = tuple(float(value) for value in info.get("dpi", ()))
+    xmp = _upright_utf8(info.get("xmp") or info.get("XML:com.adobe.xmp") or b"")
+    if b"HasExtendedXMP" in xmp:
+        notes.append("the part of XMP that lies outside of its packet is left out")
+    dpi = info.get("dpi")
+    dpi = tuple(map(float, dpi)) if isinstance(dpi, tuple) else ()  # a PNG may have a text of that name
     return Photo(
         image=upright if pixels is None else pixels,
         sixteen_bit=sixteen_bit,
         alpha=upright.convert("RGBA").getchannel("A") if upright.has_transparency_data else None,
         exif=exif,
         icc_profile=icc_profile,
-        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        xmp=xmp or None,
         dpi=dpi if dpi and all(0 < value < 65_536 for value in dpi) else None,
+        texts=texts,
         notes=tuple(notes),
     )
 
 
-def _read_sixteen_bit_rgb(path: Path, file: Image.Image) -> np.ndarray | None:
-    """Read what Pillow would silently cut to 8 bit; `None` for all other files."""
+def _texts(file: Image.Image) -> dict[str, str]:
+    """What a file says in its own words, beside the metadata that the formats share."""
+    if file.format == "PNG":
+        return {key: text for key, text in file.text.items() if not key.startswith(_SHARED_TEXTS)}
+    if file.format not in ("JPEG", "MPO", "GIF"):  # JPEG 2000 names its encoder there
+        return {}
+    comments = [data for name, data in getattr(file, "applist", []) if name == "COM"]
+    comments = [_decode(data).strip("\0") for data in comments or [file.info.get("comment", b"")]]
+    return {"Comment": text} if (text := "\n".join(filter(None, comments))) else {}
+
+
+def _decode(text: bytes) -> str:
+    """Formats of before UTF-8 do not say how their texts are encoded."""
     try:
-        if file.format == "TIFF" and file.mode in ("RGB", "RGBA") and _tiff_depth(file) == 16:
-            pixels = _import_archive("tifffile").imread(path, key=0)
-        elif file.format == "PNG" and file.mode in ("RGB", "RGBA") and _png_depth(path) == 16:
-            pixels = _import_archive("imagecodecs").png_decode(path.read_bytes())
-        elif file.format == "JPEG2000" and file.mode in ("RGB", "RGBA") and 8 < (depth := _jp2_depth(path)) <= 16:
-            pixels = _scale_codes(_import_archive("imagecodecs").jpeg2k_decode(path.read_bytes()), depth)
-        else:
-            return None
-    except RuntimeError as error:  # the decoders' own errors
-        raise ValueError(f"cannot be decoded: {error}") from error
-    if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] > 4:  # planes after one another
-        pixels = np.moveaxis(pixels, 0, 2)
-    return pixels[:, :, :3]
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
 
 
-def _true_gray_codes(upright: Image.Image, file: Image.Image) -> Image.Image:
-    """Bring the codes of a gray TIFF of 9 to 16 bit to 0 (black) to 65535 (white); Pillow gives them as they are."""
-    if file.format != "TIFF" or not file.mode.startswith("I;16"):
-        return upright
-    depth, white_is_zero = _tiff_depth(file), file.tag_v2.get(_PHOTOMETRIC) == 0  # Source: TIFF 6.0, section 8
-    if depth == 16 and not white_is_zero:
-        return upright
-    codes = _scale_codes(np.asarray(upright), depth)
-    return Image.fromarray(65_535 - codes if white_is_zero else codes)
-
-
-def _scale_codes(codes: np.ndarray, depth: int) -> np.ndarray:
-    """Stretch codes of so many bits to 16."""
-    white = (1 << depth) - 1
-    return ((codes.astype(np.uint32) * 65_535 + white // 2) // white).astype(np.uint16)
+def _upright_utf8(xmp: bytes | str) -> bytes:
+    """Bring an XMP packet to UTF-8, without an orientation: the pixels are turned."""
+    if isinstance(xmp, bytes) and b"\0" in xmp[:4]:
+        xmp = xmp.decode("utf-16" if xmp[:2] in (b"\xff\xfe", b"\xfe\xff") else _UTF16[xmp[0] == 0], "replace")
+    xmp = xmp.encode() if isinstance(xmp, str) else xmp
+    return _XMP_ORIENTATION.sub(b"", xmp)
 
 
 def _turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -179,34 +190,12 @@ def _turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels
 
 
-def _tiff_depth(file: Image.Image) -> int:
-    return file.tag_v2.get(258, (8,))[0]  # Source: TIFF 6.0, section 8, BitsPerSample
-
-
-def _png_depth(path: Path) -> int:
-    with path.open("rb") as file:
-        return file.read(25)[24]  # Source: PNG third edition, 11.2.1, IHDR: the byte after width and height
-
-
-def _jp2_depth(path: Path) -> int:
-    with path.open("rb") as file:
-        head = file.read(4096)
-    found = head.find(b"ihdr")  # Source: ISO/IEC 15444-1, I.5.3.1: height, width, number of channels, depth - 1
-    return (head[found + 14] & 0x7F) + 1 if 0 <= found < len(head) - 14 else 8
-
-
-def _import_archive(name: str):
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ValueError(_ARCHIVE_HINT) from error
-
-
 def write_photo(
     path: Path, colors: Image.Image | np.ndarray, photo: Photo, overwrite: bool = False
 ) -> tuple[str, ...]:
     """
     Write a result with the metadata of its photo: whole or not at all, and never over another file unless asked.
+    Its XMP says that a model made the colors.
 
     Args:
         path (`Path`): Ends in one of `OUTPUT_SUFFIXES`; 16 bit is written as PNG or TIFF.
@@ -227,13 +216,24 @@ def write_photo(
     if isinstance(colors, np.ndarray) and suffix not in (".png", ".tif", ".tiff"):
         raise ValueError(f"{suffix} files hold 8 bit, this photo has 16: write .png or .tif")
     notes = []
+    try:
+        photo = replace(photo, xmp=mark_synthetic(photo.xmp))
+    except ValueError as error:
+        notes.append(str(error))
     if suffix in (".jpg", ".jpeg"):
         if photo.xmp and len(photo.xmp) > _JPEG_XMP_BYTES:
-            photo = replace(photo, xmp=None)
+            photo = replace(photo, xmp=mark_synthetic(None))
             notes.append("XMP is left out: it is longer than JPEG can hold")
         if len(photo.exif.tobytes()) > _JPEG_EXIF_BYTES:
             photo = replace(photo, exif=Image.Exif())
             notes.append("Exif is left out: it is longer than JPEG can hold")
+    if suffix != ".png":
+        comment = photo.texts.get("Comment", "") if suffix in (".jpg", ".jpeg") else ""
+        texts = {"Comment": comment} if 0 < len(comment.encode()) <= _JPEG_COMMENT_BYTES else {}
+        if lost := sorted(photo.texts.keys() - texts.keys()):
+            names = ", ".join("".join(filter(str.isprintable, keyword))[:40] for keyword in lost)
+            notes.append(f"left out: {names}; .png keeps such texts")
+        photo = replace(photo, texts=texts)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.stem[:40]}.{os.getpid()}.unfinished{suffix}")
     try:
@@ -241,9 +241,12 @@ def write_photo(
             if not isinstance(colors, np.ndarray):
                 _save_eight_bit(file, colors, photo, suffix)
             elif suffix == ".png":
-                file.write(_encode_sixteen_bit_png(colors, photo))
+                metadata = io.BytesIO()
+                _save_eight_bit(metadata, Image.new("RGB", (1, 1)), replace(photo, alpha=None), suffix)
+                file.write(encode_sixteen_bit_png(colors, metadata.getvalue()))
             else:
-                _save_sixteen_bit_tiff(file, colors, photo)
+                tags = {tag: value for tag, value in photo.exif.items() if isinstance(value, str)}
+                save_sixteen_bit_tiff(file, colors, tags, photo.xmp, photo.icc_profile, photo.dpi)
             file.flush()
             os.fsync(file.fileno())
         if path.exists() and not overwrite:
@@ -269,6 +272,8 @@ def _save_eight_bit(file, colors: Image.Image, photo: Photo, suffix: str) -> Non
     if suffix in (".jpg", ".jpeg"):
         if photo.xmp:
             options["xmp"] = photo.xmp
+        if "Comment" in photo.texts:
+            options["comment"] = photo.texts["Comment"]
         colors.save(file, "JPEG", quality=95, subsampling=0, **options)
     elif suffix == ".webp":
         if photo.xmp:
@@ -276,61 +281,20 @@ def _save_eight_bit(file, colors: Image.Image, photo: Photo, suffix: str) -> Non
         colors.save(file, "WEBP", lossless=True, exact=True, **options)
     elif suffix == ".png":
         # Level 1 is several times faster than the default and costs about a tenth in size.
-        colors.save(file, "PNG", compress_level=1, pnginfo=_png_xmp(photo), **options)
+        colors.save(file, "PNG", compress_level=1, pnginfo=_png_texts(photo), **options)
     else:
         exif = Image.Exif()
         exif.load(photo.exif.tobytes())  # a copy with its sub-directories
         if photo.xmp:
-            exif[_TIFF_XMP] = photo.xmp
+            exif[TIFF_XMP] = photo.xmp
         # Not compressed: that is what archives ask for, and the only way in which Pillow writes Exif directories.
         colors.save(file, "TIFF", **{**options, "exif": exif})
 
 
-def _png_xmp(photo: Photo) -> PngImagePlugin.PngInfo:
+def _png_texts(photo: Photo) -> PngImagePlugin.PngInfo:
     texts = PngImagePlugin.PngInfo()
     if photo.xmp:  # Source: XMP specification part 3, section 1.1.5
         texts.add_itxt("XML:com.adobe.xmp", photo.xmp.decode("utf-8", "replace"))
+    for keyword, text in photo.texts.items():
+        texts.add_text(keyword, text)
     return texts
-
-
-def _encode_sixteen_bit_png(colors: np.ndarray, photo: Photo) -> bytes:
-    # Pillow does not write 16-bit RGB. It does write the metadata chunks: they are taken from a file of one pixel.
-    donor = io.BytesIO()
-    _save_eight_bit(donor, Image.new("RGB", (1, 1)), replace(photo, alpha=None), ".png")
-    metadata = [chunk for chunk in _png_chunks(donor.getvalue()) if chunk[:4] not in (b"IHDR", b"IDAT", b"IEND")]
-    encoded = _import_archive("imagecodecs").png_encode(colors, level=3)
-    signature, chunks = encoded[:8], _png_chunks(encoded)
-    written = [signature]
-    for chunk in (chunks[0], *metadata, *chunks[1:]):
-        written.append(struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)))
-    return b"".join(written)
-
-
-def _png_chunks(png: bytes) -> list[bytes]:
-    """Split a PNG into chunks of type and data (Source: PNG third edition, 5.3)."""
-    chunks, start = [], 8
-    while start < len(png):
-        end = start + 8 + struct.unpack_from(">I", png, start)[0]
-        chunks.append(png[start + 4 : end])
-        start = end + 4
-    return chunks
-
-
-def _save_sixteen_bit_tiff(file, colors: np.ndarray, photo: Photo) -> None:
-    # Encoded here: the field is meant for ASCII, and tifffile refuses any other string.
-    tags = [(tag, "s", 0, value.encode(), True) for tag, value in photo.exif.items() if isinstance(value, str)]
-    if photo.xmp:
-        tags.append((_TIFF_XMP, "B", len(photo.xmp), photo.xmp, True))
-    _import_archive("tifffile").imwrite(
-        file,
-        colors,
-        photometric="rgb",
-        compression="deflate",
-        predictor=True,
-        resolution=photo.dpi,
-        resolutionunit="INCH" if photo.dpi else None,
-        iccprofile=photo.icc_profile,
-        extratags=tags,
-        metadata=None,
-        software=False,
-    )
