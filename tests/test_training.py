@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import seeded
-from photo_dataset import draw_hints
+from diffusers import DDPMScheduler
+from photo_dataset import SampleMaker, draw_hints
 from PIL import Image
 from step_curve import read_training
 from training_config import TrainingConfig, parse_config
@@ -227,6 +228,27 @@ def test_a_folder_of_photos_trains_like_parquet_whatever_its_files_are_called(ph
     assert batch["luminance"].abs().max() <= 1
 
 
+def test_a_crop_is_stretched_by_at_most_what_is_asked_and_its_gray_with_it():
+    ramp = np.arange(200, dtype=np.uint8)  # red grows to the right and blue to the bottom: their slopes tell the crop
+    planes = np.dstack((np.tile(ramp, (200, 1)), np.zeros((200, 200), np.uint8), np.tile(ramp[:, None], 200)))
+    photo, across = Image.fromarray(planes), Image.fromarray(planes[..., 0])
+
+    def sides(max_stretch, position):
+        settings = {"target": "rgb", "with_hints": False, "luminance_patch": 1, "resolutions": [32]}
+        off = {"gray_mixing_probability": 0.0, "degradation_probability": 0.0, "condition_dropout": 0.0}
+        config = TrainingConfig("x", dataset="y", stage_photos=[64], max_stretch=max_stretch, **settings, **off)
+        sample = SampleMaker(config, DDPMScheduler())(photo, position, across)
+        torch.testing.assert_close(sample["clean_sample"][:1], sample["luminance"])
+        red, _, blue = (sample["clean_sample"] * 127.5 + 127.5).abs()
+        return (red[16, 24] - red[16, 8]).abs() / 16 * 32, (blue[24, 16] - blue[8, 16]).abs() / 16 * 32
+
+    plain = [width / height for width, height in (sides(1.0, position) for position in range(50))]
+    stretched = [width / height for width, height in (sides(2.0, position) for position in range(200))]
+
+    assert plain == pytest.approx([1.0] * 50, rel=0.03)
+    assert 1.8 < max(stretched) < 2.05 and 1.8 < 1 / min(stretched) < 2.05
+
+
 def test_hints_show_the_true_color_where_the_mask_is_set():
     chroma = torch.arange(128.0).view(2, 8, 8)  # a ramp: the mean of a square is the color in its middle
     drawn = [draw_hints(chroma, seeded(seed)) for seed in range(300)]
@@ -266,6 +288,7 @@ def test_a_misspelt_option_is_refused_with_the_nearest_valid_one(tmp_path):
         {"num_inference_steps": 0},
         {"processing_resolution": -5},
         {"min_crop": 1.5},
+        {"max_stretch": 0.5},
         {"chroma_scale": 0.0},
         {"variance_type": "learned"},
     ],

@@ -113,9 +113,14 @@ class SampleMaker:
         resolution = config.resolution_at(position)
 
         side = min(photo.size) * (config.min_crop + (1 - config.min_crop) * uniform[0])
-        left, top = ((length - side) * share for length, share in zip(photo.size, uniform[1:3], strict=True))
+        stretch = 1.0
+        if config.max_stretch > 1:
+            stretch = config.max_stretch ** (torch.rand((), generator=generator).item() - 0.5)
+        width, height = min(side * stretch, photo.width), min(side / stretch, photo.height)
+        left, top = (photo.width - width) * uniform[1], (photo.height - height) * uniform[2]
+        box = (left, top, left + width, top + height)
         crops = [
-            image.resize((resolution, resolution), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+            image.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box)
             for image in ([photo] if gray is None else [photo, gray])
         ]
         planes = torch.from_numpy(np.dstack(crops)).permute(2, 0, 1).float() / 255  # (3 or 4, R, R)

@@ -45,6 +45,7 @@ class TrainingConfig:
     luminance_patch: int = 4  # each chroma sample sees the k x k luma pixels it covers, as k * k channels
     with_hints: bool = True  # three input channels for colors the user knows; target "rgb" has none
     min_crop: float = 0.6  # smallest square crop, as a share of the photo's short side
+    max_stretch: float = 1.0  # largest ratio of a crop's sides, either way, before it is made square
     hint_probability: float = 0.25  # share of samples that carry color hints
     gray_mixing_probability: float = 0.25  # share of samples whose gray is not BT.601: old film does not see red
     degradation_probability: float = 0.3  # share of samples whose gray is blurred, faded, grained and compressed
@@ -135,6 +136,8 @@ class TrainingConfig:
         for name in ("min_crop", "chroma_scale"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must lie in (0, 1], but got {getattr(self, name)}.")
+        if not self.max_stretch >= 1:
+            raise ValueError(f"`max_stretch` must be at least 1, but got {self.max_stretch}.")
         if self.processing_resolution < 0:
             raise ValueError(f"`processing_resolution` must not be negative, but got {self.processing_resolution}.")
         if self.streaming and (self.num_workers or self.source_weights):
