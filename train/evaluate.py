@@ -35,6 +35,7 @@ from painted_photos import (
     Painter,
     generator_of,
     load_spread,
+    set_scheduler,
 )
 from PIL import Image, ImageOps
 from tqdm import tqdm
@@ -58,7 +59,7 @@ def main(arguments: argparse.Namespace) -> None:
     # 1. The checkpoint
     pipeline = ColorizationPipeline.from_pretrained(arguments.checkpoint, dtype=getattr(torch, arguments.dtype))
     if arguments.scheduler:
-        pipeline.scheduler = SCHEDULERS[arguments.scheduler].from_config(pipeline.scheduler.config)
+        set_scheduler(pipeline, arguments.scheduler)
     pipeline.to(arguments.device).set_progress_bar_config(disable=True)
     painter = Painter(
         pipeline,

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import torch
+from painted_photos import SCHEDULERS, set_scheduler
 
 from colorize_pipeline import ColorizationPipeline
 
@@ -21,6 +22,8 @@ def main(arguments: argparse.Namespace) -> None:
     }
     chosen = {name: value for name, value in defaults.items() if value is not None}
     pipeline = ColorizationPipeline.from_pretrained(arguments.pipeline, dtype=torch.float16, **chosen)
+    if arguments.scheduler:
+        set_scheduler(pipeline, arguments.scheduler)
     pipeline.save_pretrained(arguments.output)
     for name in ("model_index.json", "unet/config.json"):  # where diffusers leaves the path it was loaded from
         file = arguments.output / name
@@ -34,6 +37,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pipeline", type=Path, help="folder that training saved")
     parser.add_argument("output", type=Path, help="where the half-precision copy goes")
+    parser.add_argument("--scheduler", choices=SCHEDULERS, help="that samples, if another is better than training's")
     parser.add_argument("--steps", type=int, help="default number of steps, if another is better")
     parser.add_argument(
         "--processing-resolution", type=int, help="default processing resolution, if another is better"

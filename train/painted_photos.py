@@ -20,11 +20,13 @@ from colorize_pipeline.metrics import ColorScores, mean_delta_e, score_colors
 GRAY, ORACLE, FLOOR, TRUTH = "gray input", "one oracle mean color", "chroma-resolution floor", "true colors"
 MEAN, SAMPLE = "1-step mean", "one sample"
 
+# Each with what tells it from another of its class, so that none inherits it from the scheduler in its place.
 SCHEDULERS = {
-    "ddpm": DDPMScheduler,
-    "ddim": DDIMScheduler,
-    "dpm++": DPMSolverMultistepScheduler,
-    "unipc": UniPCMultistepScheduler,
+    "ddpm": (DDPMScheduler, {"variance_type": "fixed_small"}),
+    "ddim": (DDIMScheduler, {}),
+    "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
+    "sde-dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
+    "unipc": (UniPCMultistepScheduler, {}),
 }
 
 
@@ -147,6 +149,12 @@ class Painter:
             seconds={MEAN: clock[1] - clock[0], SAMPLE: (clock[2] - clock[1]) / self.num_samples},
             bound=bound,
         )
+
+
+def set_scheduler(pipeline: ColorizationPipeline, name: str) -> None:
+    """Put one of `SCHEDULERS` into the place of the pipeline's own, with its noise schedule."""
+    scheduler, options = SCHEDULERS[name]
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **options)
 
 
 def load_spread(source: str, files: str, split: str, number: int | None) -> Iterator[Image.Image]:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from painted_photos import SCHEDULERS, Painter, load_spread
+from painted_photos import SCHEDULERS, Painter, load_spread, set_scheduler
 from PIL import Image, ImageOps
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm import tqdm
@@ -51,9 +51,8 @@ def main(arguments: argparse.Namespace) -> None:
         for photo in load_spread(source, arguments.files, arguments.split, arguments.max_photos)
     ]
     rows = []
-    config = pipeline.scheduler.config
-    for name, scheduler in SCHEDULERS.items():
-        pipeline.scheduler = scheduler.from_config(config)
+    for name in SCHEDULERS:
+        set_scheduler(pipeline, name)
         for steps in STEPS:
             painter = Painter(pipeline, arguments.samples, steps=steps)
             scores = [score_samples(painter, truth, number) for number, truth in enumerate(tqdm(squares, name))]
@@ -111,7 +110,7 @@ def draw_steps(rows: list[dict], samples: int) -> Figure:
         axes.set_xscale("log", base=2)
         axes.set_xticks(STEPS, [str(steps) for steps in STEPS])
         _finish(axes, title, "steps")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
     return figure
 
 
