@@ -6,7 +6,7 @@ SAMPLE = $(shell $(BIN)/python -c "from pathlib import Path; import skimage; pri
 .PHONY: demo test quality style
 
 demo: .venv/installed
-	$(BIN)/colorize "$(SAMPLE)" --output demo --seed 7 --overwrite --compare
+	$(BIN)/colorize "$(SAMPLE)" --output demo --seed 5 --overwrite --compare
 	@echo "Open demo/camera.color.png, or demo/camera.compare.jpg with the gray photo beside it."
 
 test: .venv/installed

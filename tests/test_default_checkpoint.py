@@ -36,6 +36,17 @@ def test_what_it_paints_is_neither_gray_nor_garish():
         assert np.array_equal(np.asarray(Image.fromarray(codes).convert("L")), np.asarray(photo))
 
 
+def test_a_seed_paints_the_same_alone_as_among_others():
+    pipeline = ColorizationPipeline.from_pretrained(DEFAULT_CHECKPOINT)
+    photo = Image.fromarray(coffee()).convert("L")
+
+    among = pipeline(photo, num_images_per_input=2, generator=[seeded(0), seeded(1)], output_type="pt").images[1]
+    alone = pipeline(photo, generator=seeded(1), output_type="pt").images[0]
+    other = pipeline(photo, generator=seeded(2), output_type="pt").images[0]
+
+    assert (among - alone).abs().max() < 2 / 255 < 0.1 < (alone - other).abs().max()
+
+
 def test_the_command_paints_with_it_offline(tmp_path, photo):
     photo.save(tmp_path / "photo.jpg")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty")}

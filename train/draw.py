@@ -345,6 +345,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--checkpoint", default=DEFAULT_CHECKPOINT, help="folder or Hub name; default: the one shipped"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the reverse process")
+    parser.add_argument("--seed", type=int, default=5, help="of the reverse process")
     parser.add_argument("--steps-per-picture", type=int, default=10, help="of the reverse process")
     main(parser.parse_args())
