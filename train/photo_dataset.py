@@ -7,9 +7,8 @@ processes changes what is learned.
 """
 
 import math
-import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -19,21 +18,18 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from old_photos import degrade
 from paired_photos import find_pairs
-from photo_rows import decode_once, read_row
+from photo_rows import decode_once, first_readable
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from training_config import TrainingConfig
 
-from colorize_pipeline.apps.photo_file import PHOTO_ERRORS, find_photos
+from colorize_pipeline.apps.photo_file import find_photos
 from colorize_pipeline.color import LUMA_WEIGHTS, rgb_to_chroma
 
 
 # Hints are square patches of 1 to 3 chroma samples a side; their number is geometric with this mean.
 _MAX_HINT_SIDE = 3
 _MEAN_HINTS = 5
-
-# Photos in a row that may be unreadable before the run stops: a folder of something else, not a bad file.
-_MAX_UNREADABLE_RUN = 100
 
 
 def load_photos(
@@ -330,27 +326,6 @@ def create_dataloader(
     if config.decode_once:
         photos = decode_once(photos, config.image_column, math.ceil(max(config.resolutions) / config.min_crop))
     return DataLoader(PhotoDataset(photos, config, make_sample), batch_sampler=batches, **workers)
-
-
-def first_readable(row_ahead: Callable[[int], dict]) -> tuple[Image.Image, Image.Image | None, dict]:
-    """
-    Decode the photo whose turn it is, or the first readable one after it.
-
-    Args:
-        row_ahead (callable): `row_ahead(n)` gives the row n places further on, for [`read_row`].
-
-    Returns:
-        `tuple`: the photo and its own gray or `None`, both as [`read_row`] gives them, and
-        `{"name": ..., "unreadable": number of files passed over}`.
-    """
-    for unreadable in range(_MAX_UNREADABLE_RUN):
-        row = row_ahead(unreadable)
-        try:
-            photo, gray = read_row(row)
-            return photo, gray, {"name": row["path"] or "unnamed", "unreadable": unreadable}
-        except PHOTO_ERRORS as error:
-            warnings.warn(f"photo {row['path']} is passed over, it cannot be read: {error}", stacklevel=2)
-    raise ValueError(f"{_MAX_UNREADABLE_RUN} photos in a row cannot be read; the last is {row['path']}.")
 
 
 def _seed_of(seed: int, position: int) -> int:

@@ -4,7 +4,7 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import datasets
@@ -13,6 +13,10 @@ from paired_photos import read_pair, read_upright
 from PIL import Image
 
 from colorize_pipeline.apps.photo_file import PHOTO_ERRORS, PHOTO_FORMATS
+
+
+# Photos in a row that may be unreadable before the run stops: a folder of something else, not a bad file.
+_MAX_UNREADABLE_RUN = 100
 
 
 def read_row(row: dict) -> tuple[Image.Image, Image.Image | None]:
@@ -43,6 +47,27 @@ def readable_photos(rows: Iterable[dict]) -> Iterator[Image.Image]:
             yield read_row(row)[0]
         except PHOTO_ERRORS as error:
             warnings.warn(f"photo {row['path']} is passed over, it cannot be read: {error}", stacklevel=2)
+
+
+def first_readable(row_ahead: Callable[[int], dict]) -> tuple[Image.Image, Image.Image | None, dict]:
+    """
+    Decode the photo whose turn it is, or the first readable one after it.
+
+    Args:
+        row_ahead (callable): `row_ahead(n)` gives the row n places further on, for [`read_row`].
+
+    Returns:
+        `tuple`: the photo and its own gray or `None`, both as [`read_row`] gives them, and
+        `{"name": ..., "unreadable": number of files passed over}`.
+    """
+    for unreadable in range(_MAX_UNREADABLE_RUN):
+        row = row_ahead(unreadable)
+        try:
+            photo, gray = read_row(row)
+            return photo, gray, {"name": row["path"] or "unnamed", "unreadable": unreadable}
+        except PHOTO_ERRORS as error:
+            warnings.warn(f"photo {row['path']} is passed over, it cannot be read: {error}", stacklevel=2)
+    raise ValueError(f"{_MAX_UNREADABLE_RUN} photos in a row cannot be read; the last is {row['path']}.")
 
 
 def decode_once(photos: datasets.Dataset, column: str, shortest: int) -> datasets.Dataset:
