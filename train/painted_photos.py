@@ -20,9 +20,9 @@ from colorize_pipeline.metrics import ColorScores, mean_delta_e, score_colors
 GRAY, ORACLE, FLOOR, TRUTH = "gray input", "one oracle mean color", "chroma-resolution floor", "true colors"
 MEAN, SAMPLE = "1-step mean", "one sample"
 
-# Each with what tells it from another of its class, so that none inherits it from the scheduler in its place.
+# Each with what tells it from another of its class, so that it does not inherit that from the scheduler in its place.
 SCHEDULERS = {
-    "ddpm": (DDPMScheduler, {"variance_type": "fixed_small"}),
+    "ddpm": (DDPMScheduler, {}),
     "ddim": (DDIMScheduler, {}),
     "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
     "sde-dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
