@@ -46,7 +46,7 @@ def readable_photos(rows: Iterable[dict]) -> Iterator[Image.Image]:
         try:
             yield read_row(row)[0]
         except PHOTO_ERRORS as error:
-            warnings.warn(f"photo {row['path']} is passed over, it cannot be read: {error}", stacklevel=2)
+            _warn_unreadable(row, error)
 
 
 def first_readable(row_ahead: Callable[[int], dict]) -> tuple[Image.Image, Image.Image | None, dict]:
@@ -66,8 +66,12 @@ def first_readable(row_ahead: Callable[[int], dict]) -> tuple[Image.Image, Image
             photo, gray = read_row(row)
             return photo, gray, {"name": row["path"] or "unnamed", "unreadable": unreadable}
         except PHOTO_ERRORS as error:
-            warnings.warn(f"photo {row['path']} is passed over, it cannot be read: {error}", stacklevel=2)
+            _warn_unreadable(row, error)
     raise ValueError(f"{_MAX_UNREADABLE_RUN} photos in a row cannot be read; the last is {row['path']}.")
+
+
+def _warn_unreadable(row: dict, error: Exception) -> None:
+    warnings.warn(f"photo {row['path']} is passed over, it cannot be read: {error}", stacklevel=3)
 
 
 def decode_once(photos: datasets.Dataset, column: str, shortest: int) -> datasets.Dataset:
