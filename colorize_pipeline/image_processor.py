@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageColor
 
 from .color import colorfulness, join, resize_matrix, rgb_to_chroma, rgb_to_luma
+from .image_encoder import ENCODER_STRIDE
 
 
 _SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -24,7 +25,10 @@ _BISECTIONS = 12
 
 
 def build_model_input(
-    sample: torch.Tensor, luminance: torch.Tensor, hints: torch.Tensor | None = None
+    sample: torch.Tensor,
+    luminance: torch.Tensor,
+    hints: torch.Tensor | None = None,
+    features: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """
     Put everything the network sees on its channel axis, in training and in inference.
@@ -36,15 +40,15 @@ def build_model_input(
             The gray photo in `[-1, 1]`; each k x k patch becomes k * k channels.
         hints (`torch.Tensor` of shape `(batch_size, 3, height, width)`, *optional*):
             Known chroma in the unit of the network, and its mask.
+        features (`torch.Tensor` of shape `(batch_size, features, height, width)`, *optional*):
+            What the image encoder sees in the photo.
 
     Returns:
-        `torch.Tensor` of shape `(batch_size, channels, height, width)`: sample | luminance | hints.
+        `torch.Tensor` of shape `(batch_size, channels, height, width)`: sample | luminance | features | hints.
     """
     patch = luminance.shape[-1] // sample.shape[-1]
-    planes = [sample, F.pixel_unshuffle(luminance, patch)]
-    if hints is not None:
-        planes.append(hints)
-    return torch.cat(planes, dim=1)
+    planes = [sample, F.pixel_unshuffle(luminance, patch), features, hints]
+    return torch.cat([plane for plane in planes if plane is not None], dim=1)
 
 
 class ColorizationImageProcessor:
@@ -178,12 +182,30 @@ class ColorizationImageProcessor:
         scale = processing_resolution / math.sqrt(height * width) if processing_resolution else 1.0
         patch = self.luminance_patch
         rows, columns = (max(1, round(side * scale / patch)) for side in (height, width))
-        white = torch.iinfo(luma.dtype).max
-        luminance = luma.float()[None, None]  # (1, 1, H, W)
-        luminance = F.interpolate(luminance, size=(rows * patch, columns * patch), mode="bicubic", antialias=True)
-        luminance = (2 / white * luminance - 1).clamp(-1, 1)
+        luminance = self._resize(luma, [rows * patch, columns * patch])  # (1, 1, kr, kc)
         padding = (0, -columns % self.size_multiple * patch, 0, -rows % self.size_multiple * patch)
         return F.pad(luminance, padding, mode="replicate")[0], (rows, columns)
+
+    def preprocess_for_encoder(self, luma: torch.Tensor, encoder_resolution: int) -> torch.Tensor:
+        """
+        Shrink (or enlarge) a photo's luma to the size that the image encoder sees, aspect kept to a multiple of 32.
+
+        Args:
+            luma (`torch.Tensor` of shape `(height, width)`): Integer codes.
+            encoder_resolution (`int`): Side in pixels of the square with the area the encoder sees.
+
+        Returns:
+            `torch.Tensor` of shape `(1, h, w)`: in `[-1, 1]`.
+        """
+        height, width = luma.shape
+        scale = encoder_resolution / math.sqrt(height * width)
+        size = [max(1, round(side * scale / ENCODER_STRIDE)) * ENCODER_STRIDE for side in (height, width)]
+        return self._resize(luma, size)[0]
+
+    def _resize(self, luma: torch.Tensor, size: list[int]) -> torch.Tensor:
+        """Resample codes to luminance in `[-1, 1]`, `(1, 1, *size)`."""
+        luminance = F.interpolate(luma.float()[None, None], size=size, mode="bicubic", antialias=True)
+        return (2 / torch.iinfo(luma.dtype).max * luminance - 1).clamp(-1, 1)
 
     def preprocess_hints(
         self, hints, photo_size: tuple[int, int], chroma_size: tuple[int, int], padded_size: tuple[int, int]

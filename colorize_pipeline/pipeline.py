@@ -12,11 +12,14 @@ from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
+from torch.nn import functional as F
+from transformers import EfficientNetModel
 
 # The Hub's loader of remote code copies only the siblings that this very file imports in this form: what
 # image_processor needs of color would not be found if it were not imported here too.
 from .check_inputs import check_inputs
 from .color import rgb_to_chroma
+from .image_encoder import encode_luminance, feature_channels
 from .image_processor import ColorizationImageProcessor, build_model_input
 
 
@@ -51,6 +54,9 @@ class ColorizationPipeline(DiffusionPipeline):
             Denoiser of chroma (2 output channels) or of RGB (3), conditioned on luminance by channel concatenation.
         scheduler (`SchedulerMixin`):
             Any diffusers scheduler that is set to the prediction type of the network.
+        image_encoder (`EfficientNetModel`, *optional*):
+            Sees what is in the photo, once per photo; its features are input channels of the network. `None` for a
+            network without such channels.
         chroma_scale (`float`, *optional*, defaults to 0.14):
             Chroma in `[-0.5, 0.5]` is divided by this for the network. Not used by a network of RGB.
         luminance_patch (`int`, *optional*, defaults to 4):
@@ -61,36 +67,44 @@ class ColorizationPipeline(DiffusionPipeline):
             Processing resolution when the call names none: what this checkpoint does best at.
         default_guidance_scale (`float`, *optional*, defaults to 1.0):
             Guidance scale when the call names none.
+        encoder_resolution (`int`, *optional*, defaults to 192):
+            Side in pixels of the square with the area that the image encoder sees.
     """
 
-    model_cpu_offload_seq = "unet"
+    model_cpu_offload_seq = "image_encoder->unet"
+    _optional_components = ["image_encoder"]
 
     def __init__(
         self,
         unet: UNet2DModel,
         scheduler: SchedulerMixin,
+        image_encoder: EfficientNetModel | None = None,
         chroma_scale: float = 0.14,
         luminance_patch: int = 4,
         default_num_inference_steps: int = 8,
         default_processing_resolution: int = 192,
         default_guidance_scale: float = 1.0,
+        encoder_resolution: int = 192,
     ):
         super().__init__()
         sample_channels = unet.config.out_channels
-        hint_channels = unet.config.in_channels - sample_channels - luminance_patch**2
+        features = 0 if image_encoder is None else feature_channels(image_encoder.config)
+        hint_channels = unet.config.in_channels - sample_channels - luminance_patch**2 - features
         if sample_channels not in (2, 3) or hint_channels not in (0, 3):
             raise ValueError(
                 f"`unet` must have 2 output channels (chroma) or 3 (RGB), and as many inputs plus {luminance_patch**2}"
-                f" for luminance (`luminance_patch`={luminance_patch}), plus 3 if it takes hints; but it has"
+                f" for luminance (`luminance_patch`={luminance_patch}) and {features} for the features of"
+                f" `image_encoder`, plus 3 if it takes hints; but it has"
                 f" {unet.config.in_channels} inputs and {sample_channels} outputs. Build it with `create_unet`."
             )
-        self.register_modules(unet=unet, scheduler=scheduler)
+        self.register_modules(unet=unet, scheduler=scheduler, image_encoder=image_encoder)
         self.register_to_config(
             chroma_scale=chroma_scale,
             luminance_patch=luminance_patch,
             default_num_inference_steps=default_num_inference_steps,
             default_processing_resolution=default_processing_resolution,
             default_guidance_scale=default_guidance_scale,
+            encoder_resolution=encoder_resolution,
         )
         self.accepts_hints = hint_channels == 3
         self.image_processor = ColorizationImageProcessor(
@@ -224,7 +238,7 @@ class ColorizationPipeline(DiffusionPipeline):
 
         # 2. Photos to luma (full size, integer codes) and luminance (the network's size, [-1, 1]); hints to planes
         lumas = [self.image_processor.to_codes(photo, "L") for photo in photos]
-        luminances, chroma_sizes, hint_planes, painted = [], [], [], []
+        luminances, chroma_sizes, hint_planes, features, painted = [], [], [], [], []
         for luma, hint, mask in zip(lumas, hints, masks, strict=True):
             luminance, chroma_size = self.image_processor.preprocess(luma, processing_resolution)
             padded_size = [side // self.config.luminance_patch for side in luminance.shape[1:]]
@@ -233,6 +247,7 @@ class ColorizationPipeline(DiffusionPipeline):
             luminances.append(luminance)
             chroma_sizes.append(chroma_size)
             hint_planes.append(planes)
+            features.append(self.encode(luma, chroma_size, padded_size))
             painted.append(None if mask is None else self.image_processor.preprocess_mask(mask, tuple(luma.shape)))
 
         # 3. Photos whose planes have the same size go through the network together
@@ -246,6 +261,8 @@ class ColorizationPipeline(DiffusionPipeline):
                 luminance = luminance.repeat_interleave(samples_per_photo, dim=0).to(device)  # (B, 1, kh, kw)
                 hint = torch.stack([hint_planes[index] for index in indices])
                 hint = hint.repeat_interleave(samples_per_photo, dim=0).to(device)  # (B, 3, h, w)
+                feature = torch.stack([features[index] for index in indices])
+                feature = feature.repeat_interleave(samples_per_photo, dim=0)  # (B, F, h, w)
                 group_generator = generator
                 if isinstance(generator, list):
                     group_generator = [
@@ -255,7 +272,7 @@ class ColorizationPipeline(DiffusionPipeline):
                         for _ in range(ensemble_size)
                     ]
                 sample = self.denoise(
-                    luminance, hint, num_inference_steps, guidance_scale, group_generator,
+                    luminance, feature, hint, num_inference_steps, guidance_scale, group_generator,
                     callback_on_step_end, progress_bar,
                 )  # fmt: skip
                 sample = sample.float().cpu().unflatten(0, (len(indices), num_images_per_input, ensemble_size))
@@ -295,9 +312,29 @@ class ColorizationPipeline(DiffusionPipeline):
         )
         return output if return_dict else (output.images, output.chroma, output.uncertainty)
 
+    def encode(self, luma: torch.Tensor, chroma_size: tuple[int, int], padded_size: tuple[int, int]) -> torch.Tensor:
+        """
+        Describe every place of one photo by the features of the image encoder.
+
+        Args:
+            luma (`torch.Tensor` of shape `(height, width)`): Integer codes.
+            chroma_size (`tuple`): `(rows, columns)` of its chroma.
+            padded_size (`tuple`): The same with padding.
+
+        Returns:
+            `torch.Tensor` of shape `(features, *padded_size)`: on the device of the encoder; no features without one.
+        """
+        if self.image_encoder is None:
+            return torch.zeros(0, *padded_size, device=self._execution_device)
+        luminance = self.image_processor.preprocess_for_encoder(luma, self.config.encoder_resolution)
+        features = encode_luminance(self.image_encoder, luminance[None].to(self._execution_device), chroma_size)
+        padding = (0, padded_size[1] - chroma_size[1], 0, padded_size[0] - chroma_size[0])
+        return F.pad(features, padding, mode="replicate")[0]
+
     def denoise(
         self,
         luminance: torch.Tensor,
+        features: torch.Tensor,
         hints: torch.Tensor,
         num_inference_steps: int,
         guidance_scale: float,
@@ -310,6 +347,7 @@ class ColorizationPipeline(DiffusionPipeline):
 
         Args:
             luminance (`torch.Tensor` of shape `(batch_size, 1, k * height, k * width)`): In `[-1, 1]`.
+            features (`torch.Tensor` of shape `(batch_size, features, height, width)`): As [`encode`] gives them.
             hints (`torch.Tensor` of shape `(batch_size, 3, height, width)`): Chroma in the unit of the network, mask.
             The others: as in [`__call__`].
 
@@ -336,12 +374,12 @@ class ColorizationPipeline(DiffusionPipeline):
             if self.interrupt:
                 break
             scaled = self.scheduler.scale_model_input(sample, t)
-            model_input = build_model_input(scaled, luminance, hints).to(self.unet.dtype)
+            model_input = build_model_input(scaled, luminance, hints, features).to(self.unet.dtype)
             model_output = self.unet(model_input, t, return_dict=False)[0].float()
             if guidance_scale != 1:
                 # In training the condition is dropped by setting it to 0.
-                no_hints = None if hints is None else torch.zeros_like(hints)
-                model_input = build_model_input(scaled, torch.zeros_like(luminance), no_hints).to(self.unet.dtype)
+                condition = (None if planes is None else 0 * planes for planes in (luminance, hints, features))
+                model_input = build_model_input(scaled, *condition).to(self.unet.dtype)
                 unconditional = self.unet(model_input, t, return_dict=False)[0].float()
                 model_output = unconditional + guidance_scale * (model_output - unconditional)
             sample = self.scheduler.step(model_output, t, sample, **step_arguments, return_dict=False)[0]

@@ -1,0 +1,54 @@
+"""What a pretrained network sees in a gray photo, as planes beside its luminance."""
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+
+if TYPE_CHECKING:  # transformers takes seconds to import, and a pipeline without an encoder does not need it
+    from transformers import EfficientNetConfig, EfficientNetModel
+
+# Sides of what the encoder sees are multiples of this, its coarsest stride.
+ENCODER_STRIDE = 32
+
+
+def feature_channels(config: "EfficientNetConfig") -> int:
+    """Count the channels of [`encode_luminance`]: those of the last two strides of the encoder."""
+    coarsest = max(stage for stage, stride in enumerate(config.strides) if stride == 2)
+    return config.out_channels[coarsest - 1] + config.out_channels[-1]
+
+
+def encode_luminance(
+    image_encoder: "EfficientNetModel", luminance: torch.Tensor, size: tuple[int, int]
+) -> torch.Tensor:
+    """
+    Describe every place of gray photos by the features of an image encoder, in training and in inference.
+
+    The last features of strides 16 and 32 are brought to mean 0 and variance 1 over the channels of each place, and to
+    the size of the chroma planes.
+
+    Args:
+        image_encoder (`EfficientNetModel`): Takes three channels in `[-1, 1]`.
+        luminance (`torch.Tensor` of shape `(batch_size, 1, height, width)`): Gray photos in `[-1, 1]`, their sides
+            multiples of `ENCODER_STRIDE`.
+        size (`tuple`): `(rows, columns)` of the chroma that belongs to them.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, features, rows, columns)`: `float32`.
+    """
+    height, width = luminance.shape[-2:]
+    pixels = luminance.expand(-1, 3, -1, -1).to(image_encoder.dtype)
+    hidden_states = image_encoder(pixels, output_hidden_states=True).hidden_states
+    last_of_stride = {height // state.shape[-2]: state.float() for state in hidden_states}
+    planes = []
+    for stride in sorted(last_of_stride)[-2:]:
+        state = last_of_stride[stride]  # (B, C, height / stride, width / stride)
+        state = F.layer_norm(state.movedim(1, -1), state.shape[1:2]).movedim(-1, 1)
+        # The encoder pads to the right and below only, so that each of its features lies that much off the middle of
+        # the pixels it stands for.
+        offset_y, offset_x = (stride - 1) / height, (stride - 1) / width
+        theta = torch.tensor([[1, 0, -offset_x], [0, 1, -offset_y]], device=state.device)
+        grid = F.affine_grid(theta.expand(len(state), -1, -1), [len(state), 1, *size], align_corners=False)
+        planes.append(F.grid_sample(state, grid, padding_mode="border", align_corners=False))
+    return torch.cat(planes, dim=1)
