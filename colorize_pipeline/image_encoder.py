@@ -45,10 +45,18 @@ def encode_luminance(
     for stride in sorted(last_of_stride)[-2:]:
         state = last_of_stride[stride]  # (B, C, height / stride, width / stride)
         state = F.layer_norm(state.movedim(1, -1), state.shape[1:2]).movedim(-1, 1)
-        # The encoder pads to the right and below only, so that each of its features lies that much off the middle of
-        # the pixels it stands for.
-        offset_y, offset_x = (stride - 1) / height, (stride - 1) / width
-        theta = torch.tensor([[1, 0, -offset_x], [0, 1, -offset_y]], device=state.device)
-        grid = F.affine_grid(theta.expand(len(state), -1, -1), [len(state), 1, *size], align_corners=False)
-        planes.append(F.grid_sample(state, grid, padding_mode="border", align_corners=False))
+        rows, columns = (_bilinear_matrix(*sides) for sides in zip(state.shape[-2:], size, strict=True))
+        planes.append(rows.to(state) @ state @ columns.to(state).T)
     return torch.cat(planes, dim=1)
+
+
+def _bilinear_matrix(features: int, places: int) -> torch.Tensor:
+    """
+    Give the weights `(places, features)` that interpolate along one side.
+
+    The encoder pads to the right and below only: its feature i sees the photo around `(i + 1) / features`, not around
+    the middle `(i + 1/2) / features` of the pixels it stands for.
+    """
+    positions = (torch.arange(places) + 0.5) / places * features - 1
+    distances = positions.clamp(0, features - 1)[:, None] - torch.arange(features)
+    return (1 - distances.abs()).clamp(min=0)

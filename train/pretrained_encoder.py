@@ -91,8 +91,8 @@ def prepare_fine_tuning(image_encoder: EfficientNetModel, learning_rate: float) 
     one parameter in a hundred, and their gradients take PyTorch longer than all the rest on a CPU.
 
     Args:
-        image_encoder (`EfficientNetModel`): Changed in place: the backward pass of its strided convolutions is made
-            fast. What it computes and what is saved of it stay the same.
+        image_encoder (`EfficientNetModel`): Changed in place: gates that are always open are passed by, and the
+            backward pass of strided convolutions is made fast. What it computes and what is saved of it stay the same.
         learning_rate (`float`): 0 freezes the rest too.
 
     Returns:
@@ -115,6 +115,10 @@ def prepare_fine_tuning(image_encoder: EfficientNetModel, learning_rate: float) 
         if depthwise.stride != (1, 1):
             depthwise.forward = partial(_strided_depthwise, depthwise)
     return {name: parameter for name, parameter in image_encoder.named_parameters() if parameter.requires_grad}
+
+
+def _pass_by(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels
 
 
 def _strided_depthwise(conv: nn.Conv2d, pixels: torch.Tensor) -> torch.Tensor:
