@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # pipeline.py and what it imports from beside itself: the Hub loader fetches these by name.
-CODE_FILES = ("pipeline.py", "check_inputs.py", "image_encoder.py", "image_processor.py", "color.py")
+CODE_FILES = (
+    "pipeline.py", "check_inputs.py", "denoising.py", "hints.py", "image_encoder.py", "image_processor.py", "color.py",
+)  # fmt: skip
 _TAGS = ("colorization", "image-colorization", "diffusion")
 
 # Unpickling runs whatever code the file names.

@@ -1,27 +1,21 @@
 """What a pretrained network sees in a gray photo, as planes beside its luminance."""
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
+from transformers import EfficientNetConfig, EfficientNetModel
 
-
-if TYPE_CHECKING:  # transformers takes seconds to import, and a pipeline without an encoder does not need it
-    from transformers import EfficientNetConfig, EfficientNetModel
 
 # Sides of what the encoder sees are multiples of this, its coarsest stride.
 ENCODER_STRIDE = 32
 
 
-def feature_channels(config: "EfficientNetConfig") -> int:
+def feature_channels(config: EfficientNetConfig) -> int:
     """Count the channels of [`encode_luminance`]: those of the last two strides of the encoder."""
     coarsest = max(stage for stage, stride in enumerate(config.strides) if stride == 2)
     return config.out_channels[coarsest - 1] + config.out_channels[-1]
 
 
-def encode_luminance(
-    image_encoder: "EfficientNetModel", luminance: torch.Tensor, size: tuple[int, int]
-) -> torch.Tensor:
+def encode_luminance(image_encoder: EfficientNetModel, luminance: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """
     Describe every place of gray photos by the features of an image encoder, in training and in inference.
 
@@ -45,18 +39,5 @@ def encode_luminance(
     for stride in sorted(last_of_stride)[-2:]:
         state = last_of_stride[stride]  # (B, C, height / stride, width / stride)
         state = F.layer_norm(state.movedim(1, -1), state.shape[1:2]).movedim(-1, 1)
-        rows, columns = (_bilinear_matrix(*sides) for sides in zip(state.shape[-2:], size, strict=True))
-        planes.append(rows.to(state) @ state @ columns.to(state).T)
+        planes.append(F.interpolate(state, size=size, mode="bilinear"))
     return torch.cat(planes, dim=1)
-
-
-def _bilinear_matrix(features: int, places: int) -> torch.Tensor:
-    """
-    Give the weights `(places, features)` that interpolate along one side.
-
-    The encoder pads to the right and below only: its feature i sees the photo around `(i + 1) / features`, not around
-    the middle `(i + 1/2) / features` of the pixels it stands for.
-    """
-    positions = (torch.arange(places) + 0.5) / places * features - 1
-    distances = positions.clamp(0, features - 1)[:, None] - torch.arange(features)
-    return (1 - distances.abs()).clamp(min=0)

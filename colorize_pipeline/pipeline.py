@@ -1,6 +1,5 @@
 """The colorization pipeline: gray photo in, color photo out."""
 
-import inspect
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch.nn import functional as F
 from transformers import EfficientNetModel
@@ -19,8 +17,10 @@ from transformers import EfficientNetModel
 # image_processor needs of color would not be found if it were not imported here too.
 from .check_inputs import check_inputs
 from .color import rgb_to_chroma
+from .denoising import denoise
+from .hints import hints_to_planes
 from .image_encoder import encode_luminance, feature_channels
-from .image_processor import ColorizationImageProcessor, build_model_input
+from .image_processor import ColorizationImageProcessor
 
 
 @dataclass
@@ -67,6 +67,8 @@ class ColorizationPipeline(DiffusionPipeline):
             Processing resolution when the call names none: what this checkpoint does best at.
         default_guidance_scale (`float`, *optional*, defaults to 1.0):
             Guidance scale when the call names none.
+        default_spread (`float`, *optional*, defaults to 1.0):
+            Spread when the call names none.
         encoder_resolution (`int`, *optional*, defaults to 192):
             Side in pixels of the square with the area that the image encoder sees.
     """
@@ -84,6 +86,7 @@ class ColorizationPipeline(DiffusionPipeline):
         default_num_inference_steps: int = 8,
         default_processing_resolution: int = 192,
         default_guidance_scale: float = 1.0,
+        default_spread: float = 1.0,
         encoder_resolution: int = 192,
     ):
         super().__init__()
@@ -104,6 +107,7 @@ class ColorizationPipeline(DiffusionPipeline):
             default_num_inference_steps=default_num_inference_steps,
             default_processing_resolution=default_processing_resolution,
             default_guidance_scale=default_guidance_scale,
+            default_spread=default_spread,
             encoder_resolution=encoder_resolution,
         )
         self.accepts_hints = hint_channels == 3
@@ -146,6 +150,7 @@ class ColorizationPipeline(DiffusionPipeline):
         ensemble_size: int = 1,
         output_uncertainty: bool = False,
         guidance_scale: float | None = None,
+        spread: float | None = None,
         saturation: float = 1.0,
         target_colorfulness: float | None = None,
         processing_resolution: int | None = None,
@@ -179,6 +184,9 @@ class ColorizationPipeline(DiffusionPipeline):
             guidance_scale (`float`, *optional*):
                 Classifier-free guidance: 1 is none, more follows the photo more closely than the model alone would.
                 Defaults to the checkpoint's own.
+            spread (`float`, *optional*):
+                How far answers lie from the mean of all answers: 1 is as drawn, 0 the mean itself, and between them
+                colors are less bold and more often right. Defaults to the checkpoint's own.
             saturation (`float`, *optional*, defaults to 1.0):
                 Factor for the chroma, at least 0: 0 is gray, 2 is vivid. The gray of the photo stays in any case.
             target_colorfulness (`float`, *optional*):
@@ -220,6 +228,8 @@ class ColorizationPipeline(DiffusionPipeline):
             processing_resolution = self.config.default_processing_resolution
         if guidance_scale is None:
             guidance_scale = self.config.default_guidance_scale
+        if spread is None:
+            spread = self.config.default_spread
         single_input = not isinstance(image, (list, tuple)) and getattr(image, "ndim", 0) != 4
         photos = self.image_processor.split(image)
         hints = [None] * len(photos) if hints is None else [hints] if single_input else hints
@@ -228,7 +238,7 @@ class ColorizationPipeline(DiffusionPipeline):
         # 1. Check
         check_inputs(
             photos, hints, masks, num_inference_steps, num_images_per_input, ensemble_size, output_uncertainty,
-            guidance_scale, saturation, target_colorfulness, processing_resolution, generator, output_type,
+            guidance_scale, spread, saturation, target_colorfulness, processing_resolution, generator, output_type,
             self.accepts_hints,
         )  # fmt: skip
         device = self._execution_device
@@ -242,7 +252,7 @@ class ColorizationPipeline(DiffusionPipeline):
         for luma, hint, mask in zip(lumas, hints, masks, strict=True):
             luminance, chroma_size = self.image_processor.preprocess(luma, processing_resolution)
             padded_size = [side // self.config.luminance_patch for side in luminance.shape[1:]]
-            planes = self.image_processor.preprocess_hints(hint, tuple(luma.shape), chroma_size, padded_size)
+            planes = hints_to_planes(hint, tuple(luma.shape), chroma_size, padded_size)
             planes[:2] /= sample_unit
             luminances.append(luminance)
             chroma_sizes.append(chroma_size)
@@ -271,8 +281,8 @@ class ColorizationPipeline(DiffusionPipeline):
                         for version in range(num_images_per_input)
                         for _ in range(ensemble_size)
                     ]
-                sample = self.denoise(
-                    luminance, feature, hint, num_inference_steps, guidance_scale, group_generator,
+                sample = denoise(
+                    self, luminance, feature, hint, num_inference_steps, guidance_scale, spread, group_generator,
                     callback_on_step_end, progress_bar,
                 )  # fmt: skip
                 sample = sample.float().cpu().unflatten(0, (len(indices), num_images_per_input, ensemble_size))
@@ -330,63 +340,3 @@ class ColorizationPipeline(DiffusionPipeline):
         features = encode_luminance(self.image_encoder, luminance[None].to(self._execution_device), chroma_size)
         padding = (0, padded_size[1] - chroma_size[1], 0, padded_size[0] - chroma_size[0])
         return F.pad(features, padding, mode="replicate")[0]
-
-    def denoise(
-        self,
-        luminance: torch.Tensor,
-        features: torch.Tensor,
-        hints: torch.Tensor,
-        num_inference_steps: int,
-        guidance_scale: float,
-        generator: torch.Generator | list[torch.Generator] | None,
-        callback_on_step_end: Callable[..., dict] | None,
-        progress_bar,
-    ) -> torch.Tensor:
-        """
-        Draw one sample for each luminance plane, from pure noise.
-
-        Args:
-            luminance (`torch.Tensor` of shape `(batch_size, 1, k * height, k * width)`): In `[-1, 1]`.
-            features (`torch.Tensor` of shape `(batch_size, features, height, width)`): As [`encode`] gives them.
-            hints (`torch.Tensor` of shape `(batch_size, 3, height, width)`): Chroma in the unit of the network, mask.
-            The others: as in [`__call__`].
-
-        Returns:
-            `torch.Tensor` of shape `(batch_size, 2 or 3, height, width)`: In the unit of the network.
-        """
-        self.scheduler.set_timesteps(num_inference_steps, device=luminance.device)
-        if self.scheduler.timesteps[-1] < 0:  # rounding makes 62 timesteps of 61, and so for 61 other numbers
-            raise ValueError(
-                f"`num_inference_steps` {num_inference_steps} is a number that the scheduler cannot space evenly. Take"
-                " another near it."
-            )
-        shape = (len(luminance), self.unet.config.out_channels, *hints.shape[2:])
-        if self.interrupt:  # while another group was painted: these photos stay gray
-            return torch.zeros(shape)
-        sample = randn_tensor(shape, generator=generator, device=luminance.device, dtype=torch.float32)
-        sample = sample * self.scheduler.init_noise_sigma
-        hints = hints if self.accepts_hints else None
-        step_arguments = {}
-        if "generator" in inspect.signature(self.scheduler.step).parameters:
-            step_arguments["generator"] = generator
-
-        for step, t in enumerate(self.scheduler.timesteps):
-            if self.interrupt:
-                break
-            scaled = self.scheduler.scale_model_input(sample, t)
-            model_input = build_model_input(scaled, luminance, hints, features).to(self.unet.dtype)
-            model_output = self.unet(model_input, t, return_dict=False)[0].float()
-            if guidance_scale != 1:
-                # In training the condition is dropped by setting it to 0.
-                condition = (None if planes is None else 0 * planes for planes in (luminance, hints, features))
-                model_input = build_model_input(scaled, *condition).to(self.unet.dtype)
-                unconditional = self.unet(model_input, t, return_dict=False)[0].float()
-                model_output = unconditional + guidance_scale * (model_output - unconditional)
-            sample = self.scheduler.step(model_output, t, sample, **step_arguments, return_dict=False)[0]
-            if callback_on_step_end is not None:
-                returned = callback_on_step_end(self, step, t, {"sample": sample}) or {}
-                sample = returned.pop("sample", sample)
-            # Schedulers of second order visit some timesteps twice; the bar counts steps.
-            if step + 1 == len(self.scheduler.timesteps) or (step + 1) % self.scheduler.order == 0:
-                progress_bar.update()
-        return sample
