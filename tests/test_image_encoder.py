@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import make_encoder, make_pipeline, seeded
 from diffusers import DiffusionPipeline
 from efficientnet_lite_pytorch import EfficientNet
@@ -34,25 +35,29 @@ def test_the_stock_class_computes_what_the_authors_class_computes(name):
 
 @torch.no_grad()
 def test_a_feature_stands_where_the_photo_has_what_it_sees():
-    # The encoder pads to the right and below only, as in its own training, which made up for it: to less than
-    # half a stride.
+    # The encoder pads to the right and below only, as it did when ImageNet trained it, and has made up for most of it.
     encoder = load_pretrained_encoder("lite0")
-    plain, dotted = torch.zeros(2, 1, 1, 256, 256)
-    dotted[..., 88:104, 152:168] = 1  # around row 96, column 160
+    blurred = 2 * torch.rand(4, 1, 16, 16, generator=seeded(0)) - 1
+    plain = F.interpolate(blurred, size=(256, 256), mode="bilinear")
+    places = (torch.arange(64) + 0.5) * 4
+    offsets = {16: [], 32: []}  # in pixels, of the levels of these strides
 
-    change = (encode_luminance(encoder, dotted, (64, 64)) - encode_luminance(encoder, plain, (64, 64))).square()
+    for row, column in ((96, 160), (104, 120), (128, 96), (140, 150)):
+        dotted = plain.clone()
+        dotted[..., row - 6 : row + 6, column - 6 : column + 6] = 1
+        change = encode_luminance(encoder, dotted, (64, 64)) - encode_luminance(encoder, plain, (64, 64))
+        for stride, level in zip(offsets, change.square().sum(dim=0).split([112, 320]), strict=True):
+            weights = level.sum(dim=0) / level.sum()
+            offsets[stride] += [weights.sum(dim=1) @ places - row, weights.sum(dim=0) @ places - column]
 
-    for level, stride in zip(change[0].split([112, 320]), (16, 32), strict=True):
-        weights = level.sum(dim=0) / level.sum()
-        places = (torch.arange(64) + 0.5) * 4
-        assert (weights.sum(dim=1) @ places).item() == pytest.approx(96, abs=0.4 * stride)
-        assert (weights.sum(dim=0) @ places).item() == pytest.approx(160, abs=0.4 * stride)
+    for stride, found in offsets.items():
+        assert abs(torch.stack(found).mean()) < stride / 4
 
 
 def test_the_channels_of_the_features_are_those_that_the_configuration_tells():
     encoder = make_encoder()
 
-    features = encode_luminance(encoder, torch.zeros(2, 1, 64, 96), (16, 24))
+    features = encode_luminance(encoder, torch.rand(2, 1, 64, 96, generator=seeded(0)), (16, 24))
 
     assert features.shape == (2, feature_channels(encoder.config), 16, 24)
     assert feature_channels(encoder_config("lite2")) == 120 + 352
