@@ -68,6 +68,7 @@ def main(arguments: argparse.Namespace) -> None:
         arguments.steps,
         arguments.processing_resolution,
         arguments.guidance_scale,
+        arguments.spread,
     )
     networks = {"FD EfficientNet-Lite2": load_lite2_features()}
     if arguments.features:
@@ -158,6 +159,7 @@ def write_results(
         "num_inference_steps": painter.steps,
         "scheduler": type(painter.pipeline.scheduler).__name__,
         "guidance_scale": painter.guidance_scale,
+        "spread": painter.spread,
         "samples": painter.num_samples,
         "bound_timesteps": painter.bound_timesteps,
         "dtype": arguments.dtype,
@@ -250,6 +252,7 @@ if __name__ == "__main__":
     parser.add_argument("--scheduler", choices=SCHEDULERS, help="default: the checkpoint's")
     parser.add_argument("--processing-resolution", type=int, help="default: the checkpoint's")
     parser.add_argument("--guidance-scale", type=float, help="default: the checkpoint's")
+    parser.add_argument("--spread", type=float, help="of the samples around their mean; default: the checkpoint's")
     parser.add_argument(
         "--features", help="TorchScript file (or user/repository/file on the Hub) of the network for FID"
     )
