@@ -64,8 +64,8 @@ class Painter:
         pipeline (`ColorizationPipeline`): Its own settings hold where those below are `None`.
         num_samples (`int`): Of each photo.
         bound_timesteps (`int`): Drawn for the bound on the likelihood of each photo; 0: no bound.
-        steps (`int`, *optional*), resolution (`int`, *optional*), guidance_scale (`float`, *optional*), spread (`float`,
-            *optional*): Of a sample.
+        steps (`int`, *optional*), resolution (`int`, *optional*), guidance_scale (`float`, *optional*),
+            spread (`float`, *optional*): Of a sample.
     """
 
     def __init__(
