@@ -69,9 +69,14 @@ def make_encoder() -> EfficientNetModel:
         num_block_repeats=[1] * 7,
         expand_ratios=[1] * 7,
         hidden_dim=1280,
-        initializer_range=0.3,
     )
-    return EfficientNetModel(config).eval()
+    encoder = EfficientNetModel(config).eval()
+    for module in encoder.modules():  # so that what it sees reaches its last features
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_parameters()
+    return encoder
 
 
 def make_pipeline(target: str = "chroma", with_encoder: bool = False) -> ColorizationPipeline:
