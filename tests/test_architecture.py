@@ -15,10 +15,13 @@ ALLOWED = {
     "unet": set(),
     "image_processor": {"color"},
     "check_inputs": set(),
-    "pipeline": {"check_inputs", "color", "image_processor"},
+    "model_bounds": set(),
+    "model_folder": {"model_bounds"},
+    "model_trial": {"model_bounds", "model_folder"},
+    "pipeline": {"check_inputs", "color", "image_processor", "model_bounds", "model_folder", "model_trial"},
     "likelihood": {"color", "image_processor", "pipeline"},
     "metrics": {"color"},
-    "hub": {"pipeline"},
+    "hub": {"model_folder", "model_trial", "pipeline"},
     "__init__": set(),
 }
 
