@@ -151,6 +151,14 @@ SCHEDULER = {
     "lambda_min_clipped": real(float("-inf"), 0),
     "solver_order": whole(1, 3),
     "rescale_betas_zero_snr": _FLAG,
+    "thresholding": _FLAG,
+    "lower_order_final": _FLAG,
+    "euler_at_final": _FLAG,
+    "use_lu_lambdas": either(_NULL, _FLAG),
+    "use_karras_sigmas": either(_NULL, _FLAG),
+    "use_exponential_sigmas": either(_NULL, _FLAG),
+    "use_beta_sigmas": either(_NULL, _FLAG),
+    "use_flow_sigmas": either(_NULL, _FLAG),
 }
 
 # Source of the names: the signature of transformers.EfficientNetConfig.

@@ -183,7 +183,7 @@ def check_configs(
     return configs
 
 
-def check_weights(configs: ModelConfigs, variant: str | None = None) -> dict[str, dict[str, tuple[int, ...]]]:
+def check_weights(configs: ModelConfigs, variant: str | None = None) -> dict[str, dict[str, tuple]]:
     """
     Check that the weights are safetensors, whole and alone.
 
@@ -192,12 +192,13 @@ def check_weights(configs: ModelConfigs, variant: str | None = None) -> dict[str
         variant (`str`, *optional*): The variant to load, of components that have it.
 
     Returns:
-        `dict` of `dict`: Of each component with weights the shape of each tensor, as its file's header has it.
+        `dict` of `dict`: Of each component with weights the type and the shape of each tensor, as its file's header
+        has them: `("F16", 8, 4, 3, 3)`.
 
     Raises:
         `ValueError`: in one line.
     """
-    shapes = {}
+    tensors = {}
     for component, stem in _WEIGHTS.items():
         if component not in configs.components:
             continue
@@ -216,8 +217,8 @@ def check_weights(configs: ModelConfigs, variant: str | None = None) -> dict[str
                 f"`folder` {configs.folder} holds no safetensors file {names[0]} in {component}/. Pickled weights,"
                 " which run code when they are read, are not loaded: save the whole pipeline with `save_pretrained`."
             )
-        shapes[component] = _read_header(configs.folder, f"{component}/{present[0]}")
-    return shapes
+        tensors[component] = _read_header(configs.folder, f"{component}/{present[0]}")
+    return tensors
 
 
 def _refusal(error: Exception, repo_id: str) -> str:
@@ -301,7 +302,7 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict:
     return values
 
 
-def _read_header(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
+def _read_header(folder: Path, name: str) -> dict[str, tuple]:
     """Source of the format: https://huggingface.co/docs/safetensors, 8 bytes of length and then JSON."""
     size = _open_size(folder, name)
     try:
@@ -313,7 +314,8 @@ def _read_header(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
                 f" {REMEDY}"
             )
         with safe_open(folder / name, framework="np") as file:
-            return {tensor: tuple(file.get_slice(tensor).get_shape()) for tensor in file.keys()}  # noqa: SIM118
+            slices = {tensor: file.get_slice(tensor) for tensor in file.keys()}  # noqa: SIM118 (it is no dict)
+            return {tensor: (part.get_dtype(), *part.get_shape()) for tensor, part in slices.items()}
     except OSError as error:
         raise ValueError(f"{folder / name} cannot be read: {error.strerror}. {REMEDY}") from error
     except SafetensorError as error:

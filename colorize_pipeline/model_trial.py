@@ -21,6 +21,9 @@ from .model_folder import CONFIG_FILES, ModelConfigs, check_weights
 # 1 GB in float32. The largest network of this package has 43 M.
 _MAX_PARAMETERS = 2**28
 
+# What safetensors calls the types that weights may have.
+_FLOATS = ("F32", "F16", "BF16", "F64")
+
 # What libraries raise when a configuration makes no sense. Bounds and types were checked before.
 _CANNOT_BE_BUILT = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, RuntimeError, TypeError,
@@ -44,7 +47,7 @@ def try_components(configs: ModelConfigs, arguments: Mapping[str, object]) -> Pa
         large, or is none for these weights.
     """
     check_values({name: arguments[name] for name in NUMBERS if name in arguments}, NUMBERS, "from_pretrained")
-    shapes = check_weights(configs, arguments.get("variant"))
+    tensors = check_weights(configs, arguments.get("variant"))
     steps = (configs.index | dict(arguments)).get("default_num_inference_steps", 8)
     for component, config in configs.components.items():
         try:
@@ -55,7 +58,7 @@ def try_components(configs: ModelConfigs, arguments: Mapping[str, object]) -> Pa
         except _CANNOT_BE_BUILT as error:
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise ValueError(f"{CONFIG_FILES[component]} describes nothing that works: {reason}. {REMEDY}") from error
-        _compare(component, network, shapes[component])
+        _compare(component, network, tensors[component])
     return configs.folder
 
 
@@ -149,11 +152,15 @@ def _try_scheduler(name: str, config: Mapping[str, object], num_inference_steps:
         raise ValueError(f"its {num_inference_steps} steps end in values that are not finite")
 
 
-def _compare(component: str, network: torch.nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    for name in sorted(expected.keys() | shapes.keys()):
-        if expected.get(name) != shapes.get(name):
+def _compare(component: str, network: torch.nn.Module, tensors: Mapping[str, tuple]) -> None:
+    """Hold the header of a file of weights against the network that they are for."""
+    values = network.state_dict()
+    for name in sorted(values.keys() | tensors.keys()):
+        dtype, *shape = tensors.get(name, ("none",))
+        wanted = list(values[name].shape) if name in values else "none"
+        numbers = _FLOATS if name in values and values[name].is_floating_point() else ("I64",)
+        if shape != wanted or dtype not in numbers:
             raise ValueError(
                 f"{component}/ has weights that do not belong to its configuration: {name[:100]!r} must be of shape"
-                f" {expected.get(name, 'none')}, but is of {shapes.get(name, 'none')}. {REMEDY}"
+                f" {wanted} and {' or '.join(numbers)}, but is of {shape} and {dtype}. {REMEDY}"
             )

@@ -50,7 +50,8 @@ def colorize(
         try:
             is_model_folder(model)
         except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="--model") from error
+            typer.echo(f"The model cannot be loaded: {error}", err=True)
+            raise typer.Exit(1) from error
     # The heavy imports wait until here, so that --help answers at once.
     import torch
     from diffusers.utils import logging
