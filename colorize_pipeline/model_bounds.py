@@ -115,7 +115,7 @@ UNET = {
     "mid_block_type": either(_NULL, word("UNetMidBlock2D")),
     "up_block_types": many(word(), 1, 8),
     "block_out_channels": many(whole(4, 2048), 1, 8),
-    "layers_per_block": whole(1, 8),
+    "layers_per_block": whole(1, 4),
     "mid_block_scale_factor": real(0.001, 1000),
     "downsample_padding": whole(0, 4),
     "downsample_type": word("conv", "resnet"),
@@ -232,12 +232,13 @@ def feature_channels(config: Mapping[str, object]) -> int:
     They are those of its last stage before the last that halves the size, and those of its last stage.
 
     Raises:
-        `ValueError`: if no stage after the first halves the size.
+        `ValueError`: if no stage after the first halves the size, or `strides` and `out_channels` are not as many.
     """
-    halving = [stage for stage, stride in enumerate(config["strides"]) if stride == 2]
-    if not halving or halving[-1] == 0:
+    strides, widths = config.get("strides", []), config.get("out_channels", [])
+    halving = [stage for stage, stride in enumerate(strides) if stride == 2]
+    if len(strides) != len(widths) or not halving or halving[-1] == 0:
         raise ValueError(
-            "image_encoder/config.json: 'strides' must hold a 2 after the first stage, but is"
-            f" {_BRIEF.repr(config['strides'])}. {REMEDY}"
+            "image_encoder/config.json: 'strides' must hold a 2 after the first stage, and as many entries as"
+            f" 'out_channels', but they are {_BRIEF.repr(strides)} and {_BRIEF.repr(widths)}. {REMEDY}"
         )
-    return config["out_channels"][halving[-1] - 1] + config["out_channels"][-1]
+    return widths[halving[-1] - 1] + widths[-1]

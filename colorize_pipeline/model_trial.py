@@ -6,6 +6,8 @@ components can, when they are built on PyTorch's device `meta`, where a tensor h
 """
 
 import inspect
+import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from .model_folder import CONFIG_FILES, ModelConfigs, check_weights
 
 # 1 GB in float32. The largest network of this package has 43 M.
 _MAX_PARAMETERS = 2**28
+
+# Of an image encoder. EfficientNet-B7, the largest that was published, has 55.
+_MAX_BLOCKS = 128
 
 # What safetensors calls the types that weights may have.
 _FLOATS = ("F32", "F16", "BF16", "F64")
@@ -51,12 +56,13 @@ def try_components(configs: ModelConfigs, arguments: Mapping[str, object]) -> Pa
     steps = (configs.index | dict(arguments)).get("default_num_inference_steps", 8)
     for component, config in configs.components.items():
         try:
-            if component == "scheduler":
-                _try_scheduler(configs.index["scheduler"][1], config, steps)
-                continue
-            network = _try_unet(config) if component == "unet" else _try_image_encoder(config)
+            with warnings.catch_warnings(action="ignore"):  # they are heard when it is loaded
+                if component == "scheduler":
+                    _try_scheduler(configs.index["scheduler"][1], config, steps)
+                    continue
+                network = _try_unet(config) if component == "unet" else _try_image_encoder(config)
         except _CANNOT_BE_BUILT as error:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             raise ValueError(f"{CONFIG_FILES[component]} describes nothing that works: {reason}. {REMEDY}") from error
         _compare(component, network, tensors[component])
     return configs.folder
@@ -112,8 +118,12 @@ def _try_image_encoder(config: Mapping[str, object]) -> torch.nn.Module:
     # Imported here: most models have no image encoder, and transformers is no small thing.
     from transformers import EfficientNetConfig, EfficientNetModel
 
+    encoder_config = EfficientNetConfig(**config)
+    blocks = sum(math.ceil(encoder_config.depth_coefficient * repeats) for repeats in encoder_config.num_block_repeats)
+    if blocks > _MAX_BLOCKS:
+        raise ValueError(f"it has {blocks} blocks, and at most {_MAX_BLOCKS} are taken")
     with torch.device("meta"), torch.no_grad():
-        encoder = EfficientNetModel(EfficientNetConfig(**config)).eval()
+        encoder = EfficientNetModel(encoder_config).eval()
         _check_size(encoder)
         side = 2 ** (1 + sum(stride == 2 for stride in encoder.config.strides))
         states = encoder(torch.empty(1, 3, 2 * side, 2 * side), output_hidden_states=True).hidden_states
@@ -156,11 +166,13 @@ def _compare(component: str, network: torch.nn.Module, tensors: Mapping[str, tup
     """Hold the header of a file of weights against the network that they are for."""
     values = network.state_dict()
     for name in sorted(values.keys() | tensors.keys()):
-        dtype, *shape = tensors.get(name, ("none",))
-        wanted = list(values[name].shape) if name in values else "none"
-        numbers = _FLOATS if name in values and values[name].is_floating_point() else ("I64",)
-        if shape != wanted or dtype not in numbers:
-            raise ValueError(
-                f"{component}/ has weights that do not belong to its configuration: {name[:100]!r} must be of shape"
-                f" {wanted} and {' or '.join(numbers)}, but is of {shape} and {dtype}. {REMEDY}"
-            )
+        if name not in values or name not in tensors:
+            what = f"{name[:100]!r} is {'missing' if name in values else 'too many'}"
+        else:
+            dtype, *shape = tensors[name]
+            wanted = list(values[name].shape)
+            numbers = _FLOATS if values[name].is_floating_point() else ("I64",)
+            if shape == wanted and dtype in numbers:
+                continue
+            what = f"{name[:100]!r} must be {wanted} of {' or '.join(numbers)}, but is {shape} of {dtype}"
+        raise ValueError(f"{component}/ has weights that do not belong to its configuration: {what}. {REMEDY}")

@@ -62,7 +62,8 @@ def on_the_command_line(arguments: list[str], script: Path | None = None) -> str
     sys.stdout.flush()
     sys.stderr.flush()
     os.lseek(said, 0, os.SEEK_SET)
-    lines = [line for line in os.read(said, 2**20).decode(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in os.read(said, 2**20).decode(errors="replace").splitlines()]
+    lines = [line for line in lines if line.strip() and "%|" not in line]  # without the bars of progress
     if not code:
         return "painted"
     return "refused in one line" if len(lines) == 1 else "several lines: " + " | ".join(lines)[:300]
