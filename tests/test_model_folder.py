@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 from conftest import REPO, ROOT, make_pipeline
-from hub_client import contents, run_script, start
+from hub_client import contents, run, run_script, start
 from loopback_hub import File, Repository
 from model_mutants import make_mutants, save_with_image_encoder, set_value
 from typer.testing import CliRunner
@@ -127,16 +127,19 @@ def test_what_the_hub_refuses_at_a_push_is_one_line(hub, staged, run_folder, tmp
     hub.repositories.setdefault(f"models/{REPO}", Repository("ann", private=False))
     script = f"""
 from colorize_pipeline.hub import push_to_hub
-calls = [{{"token": False}}, {{"token": "bob-token"}}, {{"token": "ann-token", "private": True}}]
-print(json.dumps([refused(lambda: push_to_hub({str(staged)!r}, "{REPO}", **how)) for how in calls]))"""
+for how in ({{"token": False}}, {{"token": "bob-token"}}, {{"token": "ann-token", "private": True}}):
+    try:
+        push_to_hub({str(staged)!r}, "{REPO}", **how)
+    except (OSError, ValueError) as error:
+        print(error)"""
     command = [ROOT / "train" / "push_to_hub.py", run_folder / "pipeline", REPO]
 
-    told = run_script(hub, script, tmp_path / "home")
+    told = run(hub, ["-c", script], tmp_path / "home").splitlines()
     process = start(hub, command, tmp_path / "home")
     (line,) = [line for line in process.communicate()[1].splitlines() if line.strip() and "%|" not in line]
 
     for reason, words in zip(told, ("does not know you (401)", "no right", "is public"), strict=True):
-        assert words in reason and "\n" not in reason
+        assert words in reason
     assert process.returncode == 1
     assert line.startswith("Nothing more is pushed: ") and "(401)" in line
 
