@@ -5,6 +5,7 @@ The folder holds all that a stranger needs who has diffusers and not this packag
 model_index.json, and `pipeline.py` with its siblings, word for word.
 """
 
+import copy
 import json
 import logging
 import math
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, EvalResult, HfApi, ModelCard, ModelCardData
 
+from .model_folder import check_configs, check_weights, hub_refusals
+
 
 if TYPE_CHECKING:
     from .pipeline import ColorizationPipeline
@@ -25,8 +28,17 @@ logger = logging.getLogger(__name__)
 
 # pipeline.py and what it imports from beside itself: the Hub loader fetches these by name.
 CODE_FILES = (
-    "pipeline.py", "check_inputs.py", "denoising.py", "hints.py", "image_encoder.py", "image_processor.py", "color.py",
-)  # fmt: skip
+    "pipeline.py",
+    "check_inputs.py",
+    "color.py",
+    "denoising.py",
+    "hints.py",
+    "image_encoder.py",
+    "image_processor.py",
+    "model_bounds.py",
+    "model_folder.py",
+    "model_trial.py",
+)
 _TAGS = ("colorization", "image-colorization", "diffusion")
 
 # Unpickling runs whatever code the file names.
@@ -111,7 +123,7 @@ def stage_model_repository(
     )
     card = _add_front_matter(text, repo_id.split("/")[-1], evaluations, list(datasets), list(tags), license)
     if isinstance(pipeline_or_folder, (str, Path)):
-        check_model_folder(pipeline_or_folder)
+        _check_folder(Path(pipeline_or_folder))
         pipeline_or_folder = ColorizationPipeline.from_pretrained(pipeline_or_folder)
     if not isinstance(pipeline_or_folder, ColorizationPipeline):
         name = type(pipeline_or_folder).__name__
@@ -163,73 +175,42 @@ def push_to_hub(
     Raises:
         `ValueError`: if the folder is not a colorization pipeline in safetensors, the repository exists and is not as
         `private` asks, or `tag` names another state.
-        `huggingface_hub.errors.HfHubHTTPError`: if the Hub refuses, as with 412 after a commit by somebody else.
+        `OSError`: in one line, if the Hub refuses, as with 412 after a commit by somebody else.
     """
     folder = Path(folder)
-    check_model_folder(folder)
+    _check_folder(folder)
     api = HfApi(token=token)
-    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    if branch is not None:
-        api.create_branch(repo_id, branch=branch, exist_ok=True)
-    head = api.model_info(repo_id, revision=branch)
-    if private is not None and head.private != private:
-        raise ValueError(
-            f"`private` is {private}, but {repo_id} exists and is {'private' if head.private else 'public'}. Nothing"
-            " was uploaded. Change the repository's settings on the Hub, or leave `private` out."
-        )
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    if not overwrite_card and any(sibling.rfilename == "README.md" for sibling in head.siblings):
-        logger.warning("The card of %s is kept as it is on the Hub; `overwrite_card` replaces it.", repo_id)
-        paths = [path for path in paths if path != folder / "README.md"]
-    # Not `upload_folder`: that one may split what it uploads into several commits.
-    commit = api.create_commit(
-        repo_id,
-        [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in paths],
-        commit_message=commit_message,
-        revision=branch,
-        parent_commit=head.sha,
-    )
-    if tag is not None:
-        api.create_tag(repo_id, tag=tag, revision=commit.oid, exist_ok=True)
-        targets = {ref.name: ref.target_commit for ref in api.list_repo_refs(repo_id).tags}
-        if targets[tag] != commit.oid:
+    with hub_refusals(repo_id):
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if branch is not None:
+            api.create_branch(repo_id, branch=branch, exist_ok=True)
+        head = api.model_info(repo_id, revision=branch)
+        if private is not None and head.private != private:
             raise ValueError(
-                f"`tag` {tag!r} names commit {targets[tag]} of {repo_id} already, and tags stay where they are. The"
-                f" upload is commit {commit.oid}; tag it with another name."
+                f"`private` is {private}, but {repo_id} exists and is {'private' if head.private else 'public'}."
+                " Nothing was uploaded. Change the repository's settings on the Hub, or leave `private` out."
             )
-    return commit
-
-
-def check_model_folder(folder: str | Path) -> None:
-    """
-    Refuse folders that would not load as a colorization pipeline, or not safely. Reads no weights.
-
-    Raises:
-        `ValueError`: if model_index.json or the U-Net's safetensors are missing, if the pipeline is of another class,
-        if any file is a pickle, or if the channels of the U-Net fit no target.
-    """
-    folder = Path(folder)
-    if not (folder / "model_index.json").is_file():
-        raise ValueError(f"`folder` {folder} holds no model_index.json. Name one such as runs/small/pipeline.")
-    pickles = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in _PICKLE_SUFFIXES)
-    if pickles:
-        raise ValueError(
-            f"`folder` {folder} holds pickled files, which run code when they are read: {', '.join(pickles)}. Save the"
-            " pipeline again with `pipeline.save_pretrained(folder)`, which writes safetensors, into a new folder."
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        if not overwrite_card and any(sibling.rfilename == "README.md" for sibling in head.siblings):
+            logger.warning("The card of %s is kept as it is on the Hub; `overwrite_card` replaces it.", repo_id)
+            paths = [path for path in paths if path != folder / "README.md"]
+        # Not `upload_folder`: that one may split what it uploads into several commits.
+        commit = api.create_commit(
+            repo_id,
+            [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in paths],
+            commit_message=commit_message,
+            revision=branch,
+            parent_commit=head.sha,
         )
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    name = index.get("_class_name")
-    if name != "ColorizationPipeline":
-        raise ValueError(f"`folder` {folder} must hold a 'ColorizationPipeline', but its _class_name is {name!r}.")
-    if not any((folder / "unet").glob("*.safetensors")):
-        raise ValueError(f"`folder` {folder} holds no safetensors file in unet/. Save the whole pipeline into it.")
-    network = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
-    inputs, outputs, patch = network["in_channels"], network["out_channels"], index["luminance_patch"]
-    if outputs not in (2, 3) or inputs - outputs - patch**2 not in (0, 3):
-        raise ValueError(
-            f"`folder` {folder} must hold a U-Net with 2 outputs (chroma) or 3 (RGB), and as many inputs plus"
-            f" {patch**2} for luminance, plus 3 if it takes hints; but it has {inputs} inputs and {outputs} outputs."
-        )
+        if tag is not None:
+            api.create_tag(repo_id, tag=tag, revision=commit.oid, exist_ok=True)
+            targets = {ref.name: ref.target_commit for ref in api.list_repo_refs(repo_id).tags}
+            if targets[tag] != commit.oid:
+                raise ValueError(
+                    f"`tag` {tag!r} names commit {targets[tag]} of {repo_id} already, and tags stay where they are."
+                    f" The upload is commit {commit.oid}; tag it with another name."
+                )
+        return commit
 
 
 def loading_lines(repo_id: str, *, variant: str | None = None, revision: str | None = None) -> str:
@@ -242,23 +223,41 @@ def loading_lines(repo_id: str, *, variant: str | None = None, revision: str | N
     )
 
 
+def _check_folder(folder: Path) -> None:
+    """Refuse what would not load as a colorization pipeline, or not safely. Reads no weights."""
+    configs = check_configs(folder)
+    pickles = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in _PICKLE_SUFFIXES)
+    if pickles:
+        raise ValueError(
+            f"`folder` {folder} holds pickled files, which run code when they are read: {', '.join(pickles[:3])}. Save"
+            " the pipeline again with `pipeline.save_pretrained(folder)`, which writes safetensors, into a new folder."
+        )
+    check_weights(configs)
+
+
 def _write_pipeline(pipeline: "ColorizationPipeline", folder: Path, variant: str | None) -> None:
-    from diffusers import UNet2DModel
+    import torch
     from diffusers.utils.torch_utils import is_compiled_module
 
-    # A second network, built anew: the caller's keeps its dtype, and the path that it was loaded from stays out.
-    original = pipeline.unet._orig_mod if is_compiled_module(pipeline.unet) else pipeline.unet
-    unet = UNet2DModel(**{name: value for name, value in original.config.items() if not name.startswith("_")})
-    unet.load_state_dict(original.state_dict())
-    unet = unet.half() if variant == "fp16" else unet
-    broken = [name for name, value in unet.state_dict().items() if not value.isfinite().all()]
-    if broken:
-        raise ValueError(
-            f"`pipeline_or_folder` has weights that are not finite as {unet.dtype}: {', '.join(broken[:3])}. Stage"
-            " another checkpoint or, if only float16 is too narrow, leave `variant` out."
-        )
+    from .model_trial import check_finite
+
+    networks = {}
+    for name, network in pipeline.components.items():
+        if isinstance(network, torch.nn.Module):  # copied: the caller's keeps its dtype
+            network = copy.deepcopy(network._orig_mod if is_compiled_module(network) else network)
+            networks[name] = network.half() if variant == "fp16" else network
+    check_finite(networks)
     settings = {name: value for name, value in pipeline.config.items() if not name.startswith("_")}
-    type(pipeline)(**{**settings, **pipeline.components, "unet": unet}).save_pretrained(folder, variant=variant)
+    type(pipeline)(**{**settings, **pipeline.components, **networks}).save_pretrained(folder, variant=variant)
+    remove_loading_paths(folder)
+
+
+def remove_loading_paths(folder: str | Path) -> None:
+    """Take the paths that its parts were loaded from out of a saved pipeline: they name folders of this machine."""
+    for file in [Path(folder) / "model_index.json", *Path(folder).glob("*/config.json")]:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        if values.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _check_evaluation(evaluation: dict) -> Evaluation:

@@ -21,6 +21,9 @@ from .denoising import denoise
 from .hints import hints_to_planes
 from .image_encoder import encode_luminance, feature_channels
 from .image_processor import ColorizationImageProcessor
+from .model_bounds import check_values  # noqa: F401
+from .model_folder import fetch_model
+from .model_trial import check_finite, try_components
 
 
 @dataclass
@@ -122,16 +125,14 @@ class ColorizationPipeline(DiffusionPipeline):
         Load a pipeline from a folder or from the Hub. All arguments are those of `DiffusionPipeline.from_pretrained`.
 
         Raises:
-            `ValueError`: if what is there is a pipeline of another class.
-            `OSError`: if it holds no safetensors: pickled weights, which run code when they are read, are not loaded.
+            `ValueError`, or `OSError` of the Hub: in one line, if that is no colorization pipeline in safetensors.
         """
-        name = cls.load_config(pretrained_model_name_or_path, **kwargs).get("_class_name")
-        if name not in [known.__name__ for known in cls.__mro__]:
-            raise ValueError(
-                f"`pretrained_model_name_or_path` {pretrained_model_name_or_path} must hold a {cls.__name__!r}, but"
-                f" its _class_name is {name!r}. Load it with `diffusers.DiffusionPipeline`."
-            )
-        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        arguments = {"use_safetensors": True, **kwargs}
+        folder = try_components(fetch_model(cls, pretrained_model_name_or_path, arguments), arguments)
+        pipeline = super().from_pretrained(folder, **arguments)
+        check_finite(pipeline.components)
+        pipeline.register_to_config(_name_or_path=str(pretrained_model_name_or_path))
+        return pipeline
 
     @property
     def interrupt(self) -> bool:

@@ -5,13 +5,13 @@ Make a trained pipeline the one that ships with the package, in half precision:
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 from painted_photos import SCHEDULERS, set_scheduler
 
 from colorize_pipeline import ColorizationPipeline
+from colorize_pipeline.hub import remove_loading_paths
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -27,10 +27,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.scheduler:
         set_scheduler(pipeline, arguments.scheduler)
     pipeline.save_pretrained(arguments.output)
-    for name in ("model_index.json", "unet/config.json"):  # where diffusers leaves the path it was loaded from
-        file = arguments.output / name
-        values = {key: value for key, value in json.loads(file.read_text()).items() if key != "_name_or_path"}
-        file.write_text(json.dumps(values, indent=2) + "\n")
+    remove_loading_paths(arguments.output)
     size = sum(file.stat().st_size for file in arguments.output.rglob("*") if file.is_file())
     print(f"{arguments.output}: {size / 1e6:.1f} MB")
 

@@ -9,6 +9,7 @@ Log in first with `hf auth login`, or set HF_TOKEN. When it was interrupted, giv
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -84,4 +85,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main(parse_arguments())
+    try:
+        main(parse_arguments())
+    except (OSError, ValueError) as error:  # what the folder, a file or the Hub refuses
+        sys.exit(f"Nothing more is pushed: {' '.join(str(error).split())}")

@@ -44,6 +44,14 @@ def colorize(
 
     Writes NAME.color.png beside each PHOTO (several versions: NAME.color-SEED.png). The photo itself is never touched.
     """
+    if model:
+        from colorize_pipeline.model_folder import is_model_folder
+
+        try:
+            is_model_folder(model)
+        except ValueError as error:
+            typer.echo(f"The model cannot be loaded: {error}", err=True)
+            raise typer.Exit(1) from error
     # The heavy imports wait until here, so that --help answers at once.
     import torch
     from diffusers.utils import logging
