@@ -17,6 +17,7 @@ def check_inputs(
     ensemble_size: int,
     output_uncertainty: bool,
     guidance_scale: float,
+    spread: float,
     saturation: float,
     target_colorfulness: float | None,
     processing_resolution: int,
@@ -54,6 +55,7 @@ def check_inputs(
         ("saturation", saturation),
         ("target_colorfulness", 0 if target_colorfulness is None else target_colorfulness),
         ("guidance_scale", guidance_scale),
+        ("spread", spread),
     ):
         if not isinstance(value, Real) or not 0 <= value < float("inf"):
             raise ValueError(f"`{name}` must be a number of at least 0, but got {value!r}.")

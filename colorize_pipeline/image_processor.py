@@ -5,9 +5,10 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageColor
+from PIL import Image
 
-from .color import colorfulness, join, resize_matrix, rgb_to_chroma, rgb_to_luma
+from .color import colorfulness, join, resize_matrix, rgb_to_luma
+from .image_encoder import ENCODER_STRIDE
 
 
 _SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -17,6 +18,9 @@ _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "C
 _WHITE_UNCERTAINTY = 0.25
 
 
+# In units of the resolution: of a photo more than 64 times as long as wide, more would only cost time and memory.
+_LONGEST_SIDE = 8
+
 # Colorfulness is matched on a copy of this longest side, by a factor in [0, 4], in 12 halvings (to 0.001).
 _COLORFULNESS_SIDE = 256
 _MAX_CHROMA_GAIN = 4.0
@@ -24,7 +28,10 @@ _BISECTIONS = 12
 
 
 def build_model_input(
-    sample: torch.Tensor, luminance: torch.Tensor, hints: torch.Tensor | None = None
+    sample: torch.Tensor,
+    luminance: torch.Tensor,
+    hints: torch.Tensor | None = None,
+    features: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """
     Put everything the network sees on its channel axis, in training and in inference.
@@ -36,15 +43,21 @@ def build_model_input(
             The gray photo in `[-1, 1]`; each k x k patch becomes k * k channels.
         hints (`torch.Tensor` of shape `(batch_size, 3, height, width)`, *optional*):
             Known chroma in the unit of the network, and its mask.
+        features (`torch.Tensor` of shape `(batch_size, features, height, width)`, *optional*):
+            What the image encoder sees in the photo.
 
     Returns:
-        `torch.Tensor` of shape `(batch_size, channels, height, width)`: sample | luminance | hints.
+        `torch.Tensor` of shape `(batch_size, channels, height, width)`: sample | luminance | features | hints.
     """
     patch = luminance.shape[-1] // sample.shape[-1]
-    planes = [sample, F.pixel_unshuffle(luminance, patch)]
-    if hints is not None:
-        planes.append(hints)
-    return torch.cat(planes, dim=1)
+    planes = [sample, F.pixel_unshuffle(luminance, patch), features, hints]
+    return torch.cat([plane for plane in planes if plane is not None], dim=1)
+
+
+def _scale_to_area(photo_size: tuple[int, int], resolution: int) -> float:
+    """Give the factor that brings a photo to the area of a square, or a thin one at least near it."""
+    height, width = photo_size
+    return min(resolution / math.sqrt(height * width), _LONGEST_SIDE * resolution / max(height, width))
 
 
 class ColorizationImageProcessor:
@@ -174,75 +187,32 @@ class ColorizationImageProcessor:
             `tuple`: luminance `(1, h, w)` in `[-1, 1]`, its sides multiples of `luminance_patch * size_multiple`, and
             the size `(rows, columns)` of the chroma that belongs to the photo; what is beyond is padding.
         """
-        height, width = luma.shape
-        scale = processing_resolution / math.sqrt(height * width) if processing_resolution else 1.0
         patch = self.luminance_patch
-        rows, columns = (max(1, round(side * scale / patch)) for side in (height, width))
-        white = torch.iinfo(luma.dtype).max
-        luminance = luma.float()[None, None]  # (1, 1, H, W)
-        luminance = F.interpolate(luminance, size=(rows * patch, columns * patch), mode="bicubic", antialias=True)
-        luminance = (2 / white * luminance - 1).clamp(-1, 1)
+        scale = _scale_to_area(luma.shape, processing_resolution) if processing_resolution else 1.0
+        rows, columns = (max(1, round(side * scale / patch)) for side in luma.shape)
+        luminance = self._resize(luma, [rows * patch, columns * patch])  # (1, 1, kr, kc)
         padding = (0, -columns % self.size_multiple * patch, 0, -rows % self.size_multiple * patch)
         return F.pad(luminance, padding, mode="replicate")[0], (rows, columns)
 
-    def preprocess_hints(
-        self, hints, photo_size: tuple[int, int], chroma_size: tuple[int, int], padded_size: tuple[int, int]
-    ) -> torch.Tensor:
+    def preprocess_for_encoder(self, luma: torch.Tensor, encoder_resolution: int) -> torch.Tensor:
         """
-        Bring the colors that the user knows to the network's planes.
+        Shrink (or enlarge) a photo's luma to the size that the image encoder sees, aspect kept to a multiple of 32.
 
         Args:
-            hints (`PIL.Image.Image`, list of points, or `None`):
-                An RGBA image laid over the photo, opaque where the color is known; or points `(x, y, color)` in
-                pixels of the photo, with `color` as `(red, green, blue)` codes or a CSS color such as `"#7a3b1c"`.
-            photo_size (`tuple`): `(height, width)` of the photo.
-            chroma_size (`tuple`): `(rows, columns)` of its chroma.
-            padded_size (`tuple`): The same with padding.
+            luma (`torch.Tensor` of shape `(height, width)`): Integer codes.
+            encoder_resolution (`int`): Side in pixels of the square with the area the encoder sees.
 
         Returns:
-            `torch.Tensor` of shape `(3, *padded_size)`: Cb and Cr in `[-0.5, 0.5]`, 0 where unknown, and a mask in
-            `{0, 1}`.
-
-        Raises:
-            `ValueError`: for points outside of the photo, images without alpha, and colors that cannot be read.
+            `torch.Tensor` of shape `(1, h, w)`: in `[-1, 1]`.
         """
-        planes = torch.zeros(3, *padded_size)  # (3, h, w)
-        rows, columns = chroma_size
-        if isinstance(hints, Image.Image):
-            if "A" not in hints.mode:
-                raise ValueError(
-                    f"`hints` as an image must have an alpha channel, opaque where the color is known, but its mode is"
-                    f" {hints.mode!r}. Paint on a transparent layer, or pass points `[(x, y, color), ...]`."
-                )
-            rgba = torch.from_numpy(np.array(hints.convert("RGBA"))).permute(2, 0, 1)[None].float() / 255
-            alpha = (rgba[:, 3:] >= 0.5).float()  # (1, 1, H, W)
-            weighted = torch.cat((rgb_to_chroma(rgba[:, :3]) * alpha, alpha), dim=1)
-            weighted = F.interpolate(weighted, size=chroma_size, mode="area")[0]  # (3, rows, columns)
-            known = weighted[2] > 0
-            planes[:2, :rows, :columns] = torch.where(known, weighted[:2] / weighted[2].clamp(min=1e-6), 0)
-            planes[2, :rows, :columns] = known.float()
-            return planes
-        if not isinstance(hints, (list, tuple, type(None))):
-            raise ValueError(
-                f"`hints` must be an image or a list of points (x, y, color), got {type(hints).__name__}."
-            )
-        for point in hints or ():
-            try:
-                x, y, color = point
-                red, green, blue = ImageColor.getrgb(color)[:3] if isinstance(color, str) else color
-                rgb = torch.tensor([red, green, blue]).view(1, 3, 1, 1) / 255
-                inside = 0 <= x < photo_size[1] and 0 <= y < photo_size[0] and 0 <= rgb.min() and rgb.max() <= 1
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"`hints` must hold points (x, y, color), but got {point!r}: {error}.") from error
-            if not inside:
-                raise ValueError(
-                    f"`hints` holds the point {point!r}, but the photo is {photo_size[1]} x {photo_size[0]} pixels and"
-                    " colors are codes from 0 to 255."
-                )
-            row, column = int(y * rows / photo_size[0]), int(x * columns / photo_size[1])
-            planes[:2, row, column] = rgb_to_chroma(rgb)[0, :, 0, 0]
-            planes[2, row, column] = 1
-        return planes
+        scale = _scale_to_area(luma.shape, encoder_resolution)
+        size = [max(1, round(side * scale / ENCODER_STRIDE)) * ENCODER_STRIDE for side in luma.shape]
+        return self._resize(luma, size)[0]
+
+    def _resize(self, luma: torch.Tensor, size: list[int]) -> torch.Tensor:
+        """Resample codes to luminance in `[-1, 1]`, `(1, 1, *size)`."""
+        luminance = F.interpolate(luma.float()[None, None], size=size, mode="bicubic", antialias=True)
+        return (2 / torch.iinfo(luma.dtype).max * luminance - 1).clamp(-1, 1)
 
     def preprocess_mask(
         self, mask: Image.Image | np.ndarray | torch.Tensor, photo_size: tuple[int, int]

@@ -264,9 +264,11 @@ def bits_per_dimension(
     nats, variance, prior, dimensions = 0.0, 0.0, 0.0, 0
     sums, counts = torch.zeros(2, len(schedule), dtype=torch.float64)
     for photo in photos:
-        luminance, size = processor.preprocess(processor.to_codes(photo, "L"), processing_resolution)  # (1, kh, kw)
+        luma = processor.to_codes(photo, "L")
+        luminance, size = processor.preprocess(luma, processing_resolution)  # (1, kh, kw)
         clean, bins = _quantized_sample(processor.to_eight_bit(processor.to_codes(photo, "RGB")), size, pipeline)
         height, width = (side // pipeline.config.luminance_patch for side in luminance.shape[1:])
+        features = pipeline.encode(luma, size, (height, width)).cpu()
         padded = F.pad(clean, (0, width - size[1], 0, height - size[0]))  # (1, C, h, w), gray where padded
         timesteps, weights = _draw_timesteps(schedule, num_timesteps, generator)  # (strata, 2)
         drawn, terms = timesteps.flatten(), []
@@ -274,7 +276,8 @@ def bits_per_dimension(
             mean, noise_variance = forward_marginal(schedule, padded.expand(len(t), -1, -1, -1), t)
             noisy = mean + noise_variance.sqrt() * torch.randn(mean.shape, generator=generator, dtype=torch.float64)
             hints = torch.zeros(len(t), 3, height, width) if pipeline.accepts_hints else None
-            model_input = build_model_input(noisy, luminance.expand(len(t), -1, -1, -1), hints)
+            seen, described = (planes.expand(len(t), -1, -1, -1) for planes in (luminance, features))
+            model_input = build_model_input(noisy, seen, hints, described)
             model_input = model_input.to(pipeline.device, pipeline.unet.dtype)
             output = pipeline.unet(model_input, t.to(pipeline.device), return_dict=False)[0].cpu().double()
             predicted = to_clean_sample(schedule, output, noisy, t, scheduler.config.prediction_type)

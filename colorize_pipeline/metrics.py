@@ -13,6 +13,9 @@ from .color import colorfulness
 # Side of the window of SSIM in pixels: 11 are what Gaussian weights of deviation 1.5 cover in scikit-image.
 SSIM_WINDOW = 11
 
+# Largest error of (a, b) on the curve of Zhang et al.
+_LARGEST_AB_ERROR = 150
+
 
 @dataclass(frozen=True)
 class ColorScores:
@@ -21,6 +24,7 @@ class ColorScores:
 
     Args:
         delta_e (`float`): Mean CIEDE2000 over the pixels; 0 is equal.
+        auc (`float`): Area under the curve of the share of pixels whose (a, b) is within a distance, in percent.
         psnr (`float`): Peak signal-to-noise ratio of RGB, in dB; infinite for equal photos.
         ssim (`float`): Mean structural similarity of the three channels, at most 1. Equal gray alone makes it high.
         colorfulness (`float`): Of the colorized photo (Hasler and Suesstrunk).
@@ -28,6 +32,7 @@ class ColorScores:
     """
 
     delta_e: float
+    auc: float
     psnr: float
     ssim: float
     colorfulness: float
@@ -46,6 +51,7 @@ def score_colors(colorized: np.ndarray, truth: np.ndarray) -> ColorScores:
     """
     return ColorScores(
         delta_e=mean_delta_e(colorized, truth),
+        auc=ab_auc(colorized, truth),
         psnr=psnr(colorized, truth),
         ssim=float(
             structural_similarity(
@@ -60,6 +66,19 @@ def score_colors(colorized: np.ndarray, truth: np.ndarray) -> ColorScores:
 def mean_delta_e(image: np.ndarray, other: np.ndarray) -> float:
     """Give the CIEDE2000 difference of 8-bit sRGB images of equal shape, averaged over the pixels."""
     return float(deltaE_ciede2000(rgb2lab(other), rgb2lab(image)).mean())
+
+
+def ab_auc(image: np.ndarray, truth: np.ndarray) -> float:
+    """
+    Give the area under the curve of (a, b) errors of 8-bit sRGB images of equal shape, in percent.
+
+    The curve is the share of pixels whose distance in the (a, b) plane of Lab is at most a threshold, for thresholds
+    from 0 to 150. A pixel at distance d counts for the part of the thresholds above d, so the area is a mean.
+
+    Source: Zhang, Isola and Efros 2016 (Colorful Image Colorization), section 3.1, "raw accuracy (AuC)".
+    """
+    distance = np.linalg.norm(rgb2lab(image)[..., 1:] - rgb2lab(truth)[..., 1:], axis=-1)
+    return float(100 * (1 - distance.clip(max=_LARGEST_AB_ERROR).mean() / _LARGEST_AB_ERROR))
 
 
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:

@@ -1,6 +1,5 @@
 """The colorization pipeline: gray photo in, color photo out."""
 
-import inspect
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,15 +9,19 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
+from torch.nn import functional as F
+from transformers import EfficientNetModel
 
 # The Hub's loader of remote code copies only the siblings that this very file imports in this form: what
 # image_processor needs of color would not be found if it were not imported here too.
 from .check_inputs import check_inputs
 from .color import rgb_to_chroma
-from .image_processor import ColorizationImageProcessor, build_model_input
-from .model_bounds import check_values  # noqa: F401
+from .denoising import denoise
+from .hints import hints_to_planes
+from .image_encoder import encode_luminance, feature_channels
+from .image_processor import ColorizationImageProcessor
+from .model_bounds import NUMBERS, check_values
 from .model_folder import fetch_model
 from .model_trial import check_finite, try_components
 
@@ -54,6 +57,9 @@ class ColorizationPipeline(DiffusionPipeline):
             Denoiser of chroma (2 output channels) or of RGB (3), conditioned on luminance by channel concatenation.
         scheduler (`SchedulerMixin`):
             Any diffusers scheduler that is set to the prediction type of the network.
+        image_encoder (`EfficientNetModel`, *optional*):
+            Sees what is in the photo, once per photo; its features are input channels of the network. `None` for a
+            network without such channels.
         chroma_scale (`float`, *optional*, defaults to 0.14):
             Chroma in `[-0.5, 0.5]` is divided by this for the network. Not used by a network of RGB.
         luminance_patch (`int`, *optional*, defaults to 4):
@@ -64,36 +70,48 @@ class ColorizationPipeline(DiffusionPipeline):
             Processing resolution when the call names none: what this checkpoint does best at.
         default_guidance_scale (`float`, *optional*, defaults to 1.0):
             Guidance scale when the call names none.
+        default_spread (`float`, *optional*, defaults to 1.0):
+            Spread when the call names none.
+        encoder_resolution (`int`, *optional*, defaults to 192):
+            Side in pixels of the square with the area that the image encoder sees.
     """
 
-    model_cpu_offload_seq = "unet"
+    model_cpu_offload_seq = "image_encoder->unet"
+    _optional_components = ["image_encoder"]
 
     def __init__(
         self,
         unet: UNet2DModel,
         scheduler: SchedulerMixin,
+        image_encoder: EfficientNetModel | None = None,
         chroma_scale: float = 0.14,
         luminance_patch: int = 4,
         default_num_inference_steps: int = 8,
         default_processing_resolution: int = 192,
         default_guidance_scale: float = 1.0,
+        default_spread: float = 1.0,
+        encoder_resolution: int = 192,
     ):
         super().__init__()
         sample_channels = unet.config.out_channels
-        hint_channels = unet.config.in_channels - sample_channels - luminance_patch**2
+        features = 0 if image_encoder is None else feature_channels(image_encoder.config)
+        hint_channels = unet.config.in_channels - sample_channels - luminance_patch**2 - features
         if sample_channels not in (2, 3) or hint_channels not in (0, 3):
             raise ValueError(
                 f"`unet` must have 2 output channels (chroma) or 3 (RGB), and as many inputs plus {luminance_patch**2}"
-                f" for luminance (`luminance_patch`={luminance_patch}), plus 3 if it takes hints; but it has"
+                f" for luminance (`luminance_patch`={luminance_patch}) and {features} for the features of"
+                f" `image_encoder`, plus 3 if it takes hints; but it has"
                 f" {unet.config.in_channels} inputs and {sample_channels} outputs. Build it with `create_unet`."
             )
-        self.register_modules(unet=unet, scheduler=scheduler)
+        self.register_modules(unet=unet, scheduler=scheduler, image_encoder=image_encoder)
         self.register_to_config(
             chroma_scale=chroma_scale,
             luminance_patch=luminance_patch,
             default_num_inference_steps=default_num_inference_steps,
             default_processing_resolution=default_processing_resolution,
             default_guidance_scale=default_guidance_scale,
+            default_spread=default_spread,
+            encoder_resolution=encoder_resolution,
         )
         self.accepts_hints = hint_channels == 3
         self.image_processor = ColorizationImageProcessor(
@@ -109,6 +127,7 @@ class ColorizationPipeline(DiffusionPipeline):
         Raises:
             `ValueError`, or `OSError` of the Hub: in one line, if that is no colorization pipeline in safetensors.
         """
+        check_values({name: kwargs[name] for name in NUMBERS if name in kwargs}, NUMBERS, "from_pretrained")
         arguments = {"use_safetensors": True, **kwargs}
         folder = try_components(fetch_model(cls, pretrained_model_name_or_path, arguments), arguments)
         pipeline = super().from_pretrained(folder, **arguments)
@@ -133,6 +152,7 @@ class ColorizationPipeline(DiffusionPipeline):
         ensemble_size: int = 1,
         output_uncertainty: bool = False,
         guidance_scale: float | None = None,
+        spread: float | None = None,
         saturation: float = 1.0,
         target_colorfulness: float | None = None,
         processing_resolution: int | None = None,
@@ -166,6 +186,9 @@ class ColorizationPipeline(DiffusionPipeline):
             guidance_scale (`float`, *optional*):
                 Classifier-free guidance: 1 is none, more follows the photo more closely than the model alone would.
                 Defaults to the checkpoint's own.
+            spread (`float`, *optional*):
+                How far answers lie from the mean of all answers: 1 is as drawn, 0 the mean itself, and between them
+                colors are less bold and more often right. Defaults to the checkpoint's own.
             saturation (`float`, *optional*, defaults to 1.0):
                 Factor for the chroma, at least 0: 0 is gray, 2 is vivid. The gray of the photo stays in any case.
             target_colorfulness (`float`, *optional*):
@@ -207,6 +230,8 @@ class ColorizationPipeline(DiffusionPipeline):
             processing_resolution = self.config.default_processing_resolution
         if guidance_scale is None:
             guidance_scale = self.config.default_guidance_scale
+        if spread is None:
+            spread = self.config.default_spread
         single_input = not isinstance(image, (list, tuple)) and getattr(image, "ndim", 0) != 4
         photos = self.image_processor.split(image)
         hints = [None] * len(photos) if hints is None else [hints] if single_input else hints
@@ -215,7 +240,7 @@ class ColorizationPipeline(DiffusionPipeline):
         # 1. Check
         check_inputs(
             photos, hints, masks, num_inference_steps, num_images_per_input, ensemble_size, output_uncertainty,
-            guidance_scale, saturation, target_colorfulness, processing_resolution, generator, output_type,
+            guidance_scale, spread, saturation, target_colorfulness, processing_resolution, generator, output_type,
             self.accepts_hints,
         )  # fmt: skip
         device = self._execution_device
@@ -225,15 +250,16 @@ class ColorizationPipeline(DiffusionPipeline):
 
         # 2. Photos to luma (full size, integer codes) and luminance (the network's size, [-1, 1]); hints to planes
         lumas = [self.image_processor.to_codes(photo, "L") for photo in photos]
-        luminances, chroma_sizes, hint_planes, painted = [], [], [], []
+        luminances, chroma_sizes, hint_planes, features, painted = [], [], [], [], []
         for luma, hint, mask in zip(lumas, hints, masks, strict=True):
             luminance, chroma_size = self.image_processor.preprocess(luma, processing_resolution)
             padded_size = [side // self.config.luminance_patch for side in luminance.shape[1:]]
-            planes = self.image_processor.preprocess_hints(hint, tuple(luma.shape), chroma_size, padded_size)
+            planes = hints_to_planes(hint, tuple(luma.shape), chroma_size, padded_size)
             planes[:2] /= sample_unit
             luminances.append(luminance)
             chroma_sizes.append(chroma_size)
             hint_planes.append(planes)
+            features.append(self.encode(luma, chroma_size, padded_size))
             painted.append(None if mask is None else self.image_processor.preprocess_mask(mask, tuple(luma.shape)))
 
         # 3. Photos whose planes have the same size go through the network together
@@ -247,6 +273,8 @@ class ColorizationPipeline(DiffusionPipeline):
                 luminance = luminance.repeat_interleave(samples_per_photo, dim=0).to(device)  # (B, 1, kh, kw)
                 hint = torch.stack([hint_planes[index] for index in indices])
                 hint = hint.repeat_interleave(samples_per_photo, dim=0).to(device)  # (B, 3, h, w)
+                feature = torch.stack([features[index] for index in indices])
+                feature = feature.repeat_interleave(samples_per_photo, dim=0)  # (B, F, h, w)
                 group_generator = generator
                 if isinstance(generator, list):
                     group_generator = [
@@ -255,8 +283,8 @@ class ColorizationPipeline(DiffusionPipeline):
                         for version in range(num_images_per_input)
                         for _ in range(ensemble_size)
                     ]
-                sample = self.denoise(
-                    luminance, hint, num_inference_steps, guidance_scale, group_generator,
+                sample = denoise(
+                    self, luminance, feature, hint, num_inference_steps, guidance_scale, spread, group_generator,
                     callback_on_step_end, progress_bar,
                 )  # fmt: skip
                 sample = sample.float().cpu().unflatten(0, (len(indices), num_images_per_input, ensemble_size))
@@ -296,60 +324,21 @@ class ColorizationPipeline(DiffusionPipeline):
         )
         return output if return_dict else (output.images, output.chroma, output.uncertainty)
 
-    def denoise(
-        self,
-        luminance: torch.Tensor,
-        hints: torch.Tensor,
-        num_inference_steps: int,
-        guidance_scale: float,
-        generator: torch.Generator | list[torch.Generator] | None,
-        callback_on_step_end: Callable[..., dict] | None,
-        progress_bar,
-    ) -> torch.Tensor:
+    def encode(self, luma: torch.Tensor, chroma_size: tuple[int, int], padded_size: tuple[int, int]) -> torch.Tensor:
         """
-        Draw one sample for each luminance plane, from pure noise.
+        Describe every place of one photo by the features of the image encoder.
 
         Args:
-            luminance (`torch.Tensor` of shape `(batch_size, 1, k * height, k * width)`): In `[-1, 1]`.
-            hints (`torch.Tensor` of shape `(batch_size, 3, height, width)`): Chroma in the unit of the network, mask.
-            The others: as in [`__call__`].
+            luma (`torch.Tensor` of shape `(height, width)`): Integer codes.
+            chroma_size (`tuple`): `(rows, columns)` of its chroma.
+            padded_size (`tuple`): The same with padding.
 
         Returns:
-            `torch.Tensor` of shape `(batch_size, 2 or 3, height, width)`: In the unit of the network.
+            `torch.Tensor` of shape `(features, *padded_size)`: on the device of the encoder; no features without one.
         """
-        self.scheduler.set_timesteps(num_inference_steps, device=luminance.device)
-        if self.scheduler.timesteps[-1] < 0:  # rounding makes 62 timesteps of 61, and so for 61 other numbers
-            raise ValueError(
-                f"`num_inference_steps` {num_inference_steps} is a number that the scheduler cannot space evenly. Take"
-                " another near it."
-            )
-        shape = (len(luminance), self.unet.config.out_channels, *hints.shape[2:])
-        if self.interrupt:  # while another group was painted: these photos stay gray
-            return torch.zeros(shape)
-        sample = randn_tensor(shape, generator=generator, device=luminance.device, dtype=torch.float32)
-        sample = sample * self.scheduler.init_noise_sigma
-        hints = hints if self.accepts_hints else None
-        step_arguments = {}
-        if "generator" in inspect.signature(self.scheduler.step).parameters:
-            step_arguments["generator"] = generator
-
-        for step, t in enumerate(self.scheduler.timesteps):
-            if self.interrupt:
-                break
-            scaled = self.scheduler.scale_model_input(sample, t)
-            model_input = build_model_input(scaled, luminance, hints).to(self.unet.dtype)
-            model_output = self.unet(model_input, t, return_dict=False)[0].float()
-            if guidance_scale != 1:
-                # In training the condition is dropped by setting it to 0.
-                no_hints = None if hints is None else torch.zeros_like(hints)
-                model_input = build_model_input(scaled, torch.zeros_like(luminance), no_hints).to(self.unet.dtype)
-                unconditional = self.unet(model_input, t, return_dict=False)[0].float()
-                model_output = unconditional + guidance_scale * (model_output - unconditional)
-            sample = self.scheduler.step(model_output, t, sample, **step_arguments, return_dict=False)[0]
-            if callback_on_step_end is not None:
-                returned = callback_on_step_end(self, step, t, {"sample": sample}) or {}
-                sample = returned.pop("sample", sample)
-            # Schedulers of second order visit some timesteps twice; the bar counts steps.
-            if step + 1 == len(self.scheduler.timesteps) or (step + 1) % self.scheduler.order == 0:
-                progress_bar.update()
-        return sample
+        if self.image_encoder is None:
+            return torch.zeros(0, *padded_size, device=self._execution_device)
+        luminance = self.image_processor.preprocess_for_encoder(luma, self.config.encoder_resolution)
+        features = encode_luminance(self.image_encoder, luminance[None].to(self._execution_device), chroma_size)
+        padding = (0, padded_size[1] - chroma_size[1], 0, padded_size[0] - chroma_size[0])
+        return F.pad(features, padding, mode="replicate")[0]

@@ -28,13 +28,18 @@ HINT_CHANNELS = 3
 
 
 def create_unet(
-    preset: str, *, target: str = "chroma", luminance_patch: int = 4, with_hints: bool = True
+    preset: str,
+    *,
+    target: str = "chroma",
+    luminance_patch: int = 4,
+    num_features: int = 0,
+    with_hints: bool = True,
 ) -> UNet2DModel:
     """
     Build an untrained network.
 
     Its input channels are, in this order: the noisy sample (2 for chroma, 3 for RGB) | luminance, `luminance_patch`
-    squared planes | hint chroma (2) and hint mask (1), if `with_hints`.
+    squared planes | features of the image encoder, if it has one | hint chroma (2) and hint mask (1), if `with_hints`.
 
     Args:
         preset (`str`):
@@ -43,6 +48,8 @@ def create_unet(
             What is generated: `"chroma"` (two channels) or `"rgb"` (three).
         luminance_patch (`int`, *optional*, defaults to 4):
             Luma pixels along a side that one position of the network sees.
+        num_features (`int`, *optional*, defaults to 0):
+            Channels of the image encoder's features, `feature_channels(image_encoder.config)`.
         with_hints (`bool`, *optional*, defaults to `True`):
             Whether the network accepts color hints.
 
@@ -54,7 +61,7 @@ def create_unet(
     out_channels = {"chroma": 2, "rgb": 3}[target]
     attends = [level >= settings["attention_from"] for level in range(levels)]
     return UNet2DModel(
-        in_channels=out_channels + luminance_patch**2 + (HINT_CHANNELS if with_hints else 0),
+        in_channels=out_channels + luminance_patch**2 + num_features + (HINT_CHANNELS if with_hints else 0),
         out_channels=out_channels,
         block_out_channels=settings["block_out_channels"],
         layers_per_block=settings["layers_per_block"],

@@ -9,6 +9,7 @@ import torch
 from diffusers import DDPMScheduler
 from loopback_hub import LoopbackHub
 from PIL import Image, ImageCms
+from transformers import EfficientNetConfig, EfficientNetModel
 
 from colorize_pipeline import ColorizationPipeline, create_unet
 from colorize_pipeline.hub import stage_model_repository
@@ -57,12 +58,36 @@ EVALUATIONS = [
 ]
 
 
-def make_pipeline(target: str = "chroma") -> ColorizationPipeline:
+def make_encoder() -> EfficientNetModel:
+    """An image encoder of the class and the strides of the real ones, with 24 features."""
+    torch.manual_seed(0)
+    config = EfficientNetConfig(
+        width_coefficient=1.0,
+        depth_coefficient=1.0,
+        in_channels=[32, 8, 8, 8, 8, 8, 16],
+        out_channels=[8, 8, 8, 8, 8, 16, 16],
+        num_block_repeats=[1] * 7,
+        expand_ratios=[1] * 7,
+        hidden_dim=1280,
+    )
+    encoder = EfficientNetModel(config).eval()
+    for module in encoder.modules():  # so that what it sees reaches its last features
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_parameters()
+    return encoder
+
+
+def make_pipeline(target: str = "chroma", with_encoder: bool = False) -> ColorizationPipeline:
     """A pipeline with an untrained network, whose wild colors are the hardest case for the gamut."""
     torch.manual_seed(0)
     patch = 4 if target == "chroma" else 1
+    network = {"target": target, "luminance_patch": patch, "with_hints": target == "chroma"}
     pipeline = ColorizationPipeline(
-        unet=create_unet("tiny", target=target, luminance_patch=patch, with_hints=target == "chroma").eval(),
+        unet=create_unet("tiny", num_features=24 if with_encoder else 0, **network).eval(),
+        image_encoder=make_encoder() if with_encoder else None,
+        encoder_resolution=64,
         scheduler=DDPMScheduler(
             beta_schedule="squaredcos_cap_v2",
             prediction_type="v_prediction",

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from contact_sheet import contact_sheet
-from feature_network import disjoint_distance, extract_features, load_feature_network
+from feature_network import disjoint_distance, extract_features, load_feature_network, load_lite2_features
 from painted_photos import (
     FLOOR,
     GRAY,
@@ -68,8 +68,11 @@ def main(arguments: argparse.Namespace) -> None:
         arguments.steps,
         arguments.processing_resolution,
         arguments.guidance_scale,
+        arguments.spread,
     )
-    network = load_feature_network(arguments.features) if arguments.features else None
+    networks = {"FD EfficientNet-Lite2": load_lite2_features()}
+    if arguments.features:
+        networks[f"FID ({Path(arguments.features).stem})"] = load_feature_network(arguments.features)
     output = Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)
     if arguments.sheet_only:
@@ -95,7 +98,7 @@ def main(arguments: argparse.Namespace) -> None:
     ]
     names = [Path(source).name for source in arguments.photos]
     fewest = min(sum(dataset == name for dataset, _ in squares) for name in names)
-    needed = _MIN_PHOTOS if arguments.two_sample or network else 2 if arguments.bits_per_dimension else 1
+    needed = _MIN_PHOTOS if arguments.two_sample or arguments.features else 2 if arguments.bits_per_dimension else 1
     if fewest < needed or len(set(names)) < len(names):
         raise ValueError(
             f"`--photos` must name sets of different names, with at least {needed} photos each for these columns, but"
@@ -108,9 +111,9 @@ def main(arguments: argparse.Namespace) -> None:
     # 3. Write what came out, of each set and of all together
     for name in names if len(names) > 1 else []:
         write_results(
-            [photo for photo in photos if photo.dataset == name], name, output / name, painter, network, arguments
+            [photo for photo in photos if photo.dataset == name], name, output / name, painter, networks, arguments
         )
-    write_results(photos, " + ".join(names), output, painter, network, arguments)
+    write_results(photos, " + ".join(names), output, painter, networks, arguments)
 
 
 def write_results(
@@ -118,7 +121,7 @@ def write_results(
     name: str,
     output: Path,
     painter: Painter,
-    network: Callable | None,
+    networks: dict[str, Callable],
     arguments: argparse.Namespace,
 ) -> None:
     """Write `results.json`, `results.md` and `sheet.jpg` of one set of photos."""
@@ -130,8 +133,7 @@ def write_results(
         rows[SAMPLE]["diversity"] = float(np.mean([photo.diversity for photo in photos]))
 
     batches = {row: stack_photos([photo.rows[row] for photo in photos]) for row in photos[0].rows}
-    if network:
-        head = f"FID ({Path(arguments.features).stem})"
+    for head, network in networks.items() if len(photos) >= _MIN_PHOTOS else ():
         extracted = {row: extract_features(network, batch) for row, batch in batches.items()}
         for row, values in extracted.items():
             rows[row][f"{head} paired"] = frechet_distance(values, extracted[TRUTH])
@@ -157,6 +159,7 @@ def write_results(
         "num_inference_steps": painter.steps,
         "scheduler": type(painter.pipeline.scheduler).__name__,
         "guidance_scale": painter.guidance_scale,
+        "spread": painter.spread,
         "samples": painter.num_samples,
         "bound_timesteps": painter.bound_timesteps,
         "dtype": arguments.dtype,
@@ -184,8 +187,6 @@ def write_results(
         print(f"told from real, {row}: 95% interval {low:.2f} to {high:.2f} (0.5: cannot be told)")
     for name, error in errors.items():
         print(f"bits/dim: standard error {error:.4f} for the mean {name}")
-    if not network:
-        print("FID was not computed: it needs a feature network, see --features.")
     shown = photos[:: max(1, len(photos) // SHEET_PHOTOS)][:SHEET_PHOTOS]
     pictures = [
         (photo.rows[GRAY], photo.rows[MEAN], *photo.samples[:SHEET_SAMPLES], photo.rows[TRUTH]) for photo in shown
@@ -211,6 +212,7 @@ def color_columns(scores: list[list[ColorScores]]) -> dict[str, float | None]:
         "PSNR": mean("psnr") if np.isfinite(mean("psnr")) else None,
         "SSIM": mean("ssim"),
         "dE00": mean("delta_e"),
+        "AuC": mean("auc"),
         "CF": mean("colorfulness"),
         "true CF": mean("true_colorfulness"),
         "mean of abs dCF": float(np.mean(differences)),
@@ -250,6 +252,7 @@ if __name__ == "__main__":
     parser.add_argument("--scheduler", choices=SCHEDULERS, help="default: the checkpoint's")
     parser.add_argument("--processing-resolution", type=int, help="default: the checkpoint's")
     parser.add_argument("--guidance-scale", type=float, help="default: the checkpoint's")
+    parser.add_argument("--spread", type=float, help="of the samples around their mean; default: the checkpoint's")
     parser.add_argument(
         "--features", help="TorchScript file (or user/repository/file on the Hub) of the network for FID"
     )

@@ -19,6 +19,8 @@ def main(arguments: argparse.Namespace) -> None:
         "default_num_inference_steps": arguments.steps,
         "default_processing_resolution": arguments.processing_resolution,
         "default_guidance_scale": arguments.guidance_scale,
+        "default_spread": arguments.spread,
+        "encoder_resolution": arguments.encoder_resolution,
     }
     chosen = {name: value for name, value in defaults.items() if value is not None}
     pipeline = ColorizationPipeline.from_pretrained(arguments.pipeline, dtype=torch.float16, **chosen)
@@ -43,4 +45,6 @@ if __name__ == "__main__":
         "--processing-resolution", type=int, help="default processing resolution, if another is better"
     )
     parser.add_argument("--guidance-scale", type=float, help="default guidance scale, if another is better")
+    parser.add_argument("--spread", type=float, help="default spread, if another is better")
+    parser.add_argument("--encoder-resolution", type=int, help="of what the image encoder sees, if another is better")
     main(parser.parse_args())

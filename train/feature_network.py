@@ -1,8 +1,8 @@
 """
-Features of photos for the Fréchet distance (FID), from a network that comes as a file.
+Features of photos for the Fréchet distance: of EfficientNet-Lite2 as ImageNet trained it, or of a network in a file.
 
-The usual one is the InceptionV3 of 2015, for instance `inception-2015-12-05.pt` of StyleGAN2-ADA. Distances in the
-features of another network are another metric, so every table names the file.
+The usual one is the InceptionV3 of 2015, for instance `inception-2015-12-05.pt` of StyleGAN2-ADA: FID. Distances in
+the features of another network are another metric, so every table names the network.
 """
 
 import warnings
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import hf_hub_download
+from pretrained_encoder import load_pretrained_encoder
 
 from colorize_pipeline.metrics import frechet_distance
 
@@ -42,6 +43,12 @@ def load_feature_network(source: str) -> Callable[[torch.Tensor], torch.Tensor]:
     arguments = {argument.name for argument in network.forward.schema.arguments}
     flags = {"return_features": True} if "return_features" in arguments else {}
     return lambda photos: network(photos, **flags)
+
+
+def load_lite2_features() -> Callable[[torch.Tensor], torch.Tensor]:
+    """Give the pooled features of EfficientNet-Lite2: photos as of [`load_feature_network`] to `(N, 1280)`."""
+    network = load_pretrained_encoder("lite2")
+    return lambda photos: network(photos.float() / 127.5 - 1).last_hidden_state.mean(dim=(2, 3))
 
 
 @torch.no_grad()

@@ -25,19 +25,25 @@ class MuonAdamW(torch.optim.Optimizer):
         parameters (iterable of `nn.Parameter`): On the device they will be trained on, four-dimensional ones in memory
             channels last.
         weight_decay (`float`): Decoupled.
+        pretrained (iterable of `nn.Parameter`, *optional*): AdamW's too, with a learning rate of their own: to bring
+            all singular values of their updates near 1 would undo what they have learned.
 
-    Attributes: `param_groups`: the first is Muon's, the second AdamW's. Set their `lr` before a step.
+    Attributes: `param_groups`: Muon's, AdamW's and the pretrained parameters. Set their `lr` before a step.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], weight_decay: float):
-        groups = ([], [])
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], weight_decay: float, pretrained: Iterable[nn.Parameter] = ()
+    ):
+        groups = ([], [], list(pretrained))
         for parameter in parameters:
             groups[parameter.ndim < 2 or min(parameter.shape[:2]) <= _SMALL_SIDE].append(parameter)
         super().__init__([{"params": group, "lr": 0.0} for group in groups], {})
         self.matrices = [nn.Parameter(_as_matrix(weight.data)) for weight in groups[0]]
         self.muon = torch.optim.Muon(self.matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         # With AdamW's usual 0.999 a rare large gradient in bfloat16 can end a run.
-        self.adamw = torch.optim.AdamW(groups[1], betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
+        self.adamw = torch.optim.AdamW(
+            [{"params": group} for group in groups[1:]], betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
+        )
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -45,9 +51,11 @@ class MuonAdamW(torch.optim.Optimizer):
         for weight, matrix in zip(weights, self.matrices, strict=True):
             matrix.data = _as_matrix(weight.data)  # seen anew: DistributedDataParallel moves the weights
             matrix.grad = None if weight.grad is None else _as_matrix(weight.grad)
-        for group, optimizer in zip(self.param_groups, (self.muon, self.adamw), strict=True):
-            optimizer.param_groups[0]["lr"] = group["lr"]
-            optimizer.step()
+        inner = [*self.muon.param_groups, *self.adamw.param_groups]
+        for group, inner_group in zip(self.param_groups, inner, strict=True):
+            inner_group["lr"] = group["lr"]
+        self.muon.step()
+        self.adamw.step()
         self.muon.zero_grad()
 
     def state_dict(self) -> dict:
@@ -62,7 +70,8 @@ class MuonAdamW(torch.optim.Optimizer):
         for optimizer, state in ((self.muon, state_dict["muon"]), (self.adamw, state_dict["adamw"])):
             weight_decay = optimizer.param_groups[0]["weight_decay"]  # that of the present command holds
             optimizer.load_state_dict(state)
-            optimizer.param_groups[0]["weight_decay"] = weight_decay
+            for group in optimizer.param_groups:
+                group["weight_decay"] = weight_decay
 
 
 def _as_matrix(weight: torch.Tensor) -> torch.Tensor:

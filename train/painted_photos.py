@@ -64,7 +64,8 @@ class Painter:
         pipeline (`ColorizationPipeline`): Its own settings hold where those below are `None`.
         num_samples (`int`): Of each photo.
         bound_timesteps (`int`): Drawn for the bound on the likelihood of each photo; 0: no bound.
-        steps (`int`, *optional*), resolution (`int`, *optional*), guidance_scale (`float`, *optional*): Of a sample.
+        steps (`int`, *optional*), resolution (`int`, *optional*), guidance_scale (`float`, *optional*),
+            spread (`float`, *optional*): Of a sample.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Painter:
         steps: int | None = None,
         resolution: int | None = None,
         guidance_scale: float | None = None,
+        spread: float | None = None,
     ):
         self.pipeline = pipeline
         self.num_samples = num_samples
@@ -83,6 +85,7 @@ class Painter:
         self.steps = defaults.default_num_inference_steps if steps is None else steps
         self.resolution = defaults.default_processing_resolution if resolution is None else resolution
         self.guidance_scale = defaults.default_guidance_scale if guidance_scale is None else guidance_scale
+        self.spread = defaults.default_spread if spread is None else spread
         self.best = f"best of {num_samples}"
 
     def mean(self, gray: Image.Image, number: int) -> Image.Image:
@@ -103,6 +106,7 @@ class Painter:
             num_images_per_input=count,
             processing_resolution=self.resolution,
             guidance_scale=self.guidance_scale,
+            spread=self.spread,
             generator=[generator_of(number, seed) for seed in range(count)],
         ).images
 

@@ -100,26 +100,31 @@ class SampleMaker:
         Returns:
             `dict` with, at resolution R and patch k:
                 `clean_sample` `(2, R/k, R/k)`: chroma divided by `chroma_scale` (or `(3, R, R)` RGB in `[-1, 1]`);
-                `luminance` `(1, R, R)` in `[-1, 1]`; `hints` `(3, R/k, R/k)`: hint chroma in the unit of the sample,
-                and mask; `noise` like the sample; `timestep` `()`.
+                `luminance` `(1, R, R)` in `[-1, 1]`; `encoder_luminance` `(1, E, E)`: the same as the image encoder
+                sees it, E = 0 without one; `conditioned` `()`: 0 where the condition is dropped, else 1; `hints`
+                `(3, R/k, R/k)`: hint chroma in the unit of the sample, and mask; `noise` like the sample; `timestep`
+                `()`.
         """
         config = self.config
         generator = torch.Generator().manual_seed(_seed_of(config.seed, position))
         uniform = torch.rand(9, generator=generator).tolist()
         resolution = config.resolution_at(position)
 
-        side = min(photo.size) * (config.min_crop + (1 - config.min_crop) * uniform[0])
+        short = min(photo.size) * (config.min_crop + (1 - config.min_crop) * uniform[0])
         stretch = 1.0
         if config.max_stretch > 1:
             stretch = config.max_stretch ** (torch.rand((), generator=generator).item() - 0.5)
-        width, height = min(side * stretch, photo.width), min(side / stretch, photo.height)
+        width, height = min(short * stretch, photo.width), min(short / stretch, photo.height)
         left, top = (photo.width - width) * uniform[1], (photo.height - height) * uniform[2]
         box = (left, top, left + width, top + height)
+        # The encoder may see the crop larger than the network does: it is cut at a multiple of the network's size.
+        seen_by_encoder = config.encoder_resolution if config.image_encoder else 0
+        side = resolution * max(1, math.ceil(seen_by_encoder / resolution))
         crops = [
-            image.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box)
+            image.resize((side, side), Image.Resampling.BICUBIC, box=box)
             for image in ([photo] if gray is None else [photo, gray])
         ]
-        planes = torch.from_numpy(np.dstack(crops)).permute(2, 0, 1).float() / 255  # (3 or 4, R, R)
+        planes = torch.from_numpy(np.dstack(crops)).permute(2, 0, 1).float() / 255  # (3 or 4, side, side)
         if uniform[3] < 0.5:
             planes = planes.flip(-1)
         rgb = planes[:3]
@@ -128,31 +133,43 @@ class SampleMaker:
         if uniform[4] < config.gray_mixing_probability:
             luma_weights = -torch.rand(3, generator=generator).log()  # uniform over all mixes of the three channels
             luma_weights = luma_weights / luma_weights.sum()
-        mixed = (luma_weights @ rgb.flatten(start_dim=1)).view(1, resolution, resolution)
-        seen = mixed if gray is None else planes[3:]  # (1, R, R)
+        mixed = (luma_weights @ rgb.flatten(start_dim=1)).view(1, side, side)
+        seen = mixed if gray is None else planes[3:]  # (1, side, side)
         if uniform[8] < config.degradation_probability:
             seen = degrade(seen, generator)
-        luminance = 2 * seen - 1
+        luminance = shrink(2 * seen - 1, resolution)
 
+        pool = side * config.luminance_patch // resolution
         if config.target == "rgb":
-            clean_sample = F.avg_pool2d(2 * rgb - 1, config.luminance_patch)  # (3, R/k, R/k)
+            clean_sample = F.avg_pool2d(2 * rgb - 1, pool)  # (3, R/k, R/k)
         else:
             chroma = rgb_to_chroma(rgb[None])[0] / config.chroma_scale
-            clean_sample = F.avg_pool2d(chroma, config.luminance_patch)  # (2, R/k, R/k)
+            clean_sample = F.avg_pool2d(chroma, pool)  # (2, R/k, R/k)
 
         hints = torch.zeros(3, *clean_sample.shape[1:])
         if config.with_hints and uniform[5] < config.hint_probability:
             hints = draw_hints(clean_sample, generator)
-        if uniform[6] < config.condition_dropout:
+        conditioned = uniform[6] >= config.condition_dropout
+        if not conditioned:
             luminance, hints = torch.zeros_like(luminance), torch.zeros_like(hints)
 
         return {
             "clean_sample": clean_sample,
             "luminance": luminance,
+            "encoder_luminance": shrink(2 * seen - 1, seen_by_encoder),
+            "conditioned": torch.tensor(float(conditioned)),
             "hints": hints,
             "noise": torch.randn(clean_sample.shape, generator=generator),
             "timestep": torch.tensor(int(self.num_train_timesteps * uniform[7])),
         }
+
+
+def shrink(luminance: torch.Tensor, side: int) -> torch.Tensor:
+    """Resample `(1, height, width)` in `[-1, 1]` to `(1, side, side)` as the pipeline does."""
+    if side in (0, luminance.shape[-1]):
+        return luminance[:, :side, :side]
+    shrunk = F.interpolate(luminance[None], size=(side, side), mode="bicubic", antialias=True)
+    return shrunk[0].clamp(-1, 1)
 
 
 def draw_hints(chroma: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -324,7 +341,8 @@ def create_dataloader(
         stream = PhotoStream(photos, config, make_sample, batches)
         return DataLoader(stream, batch_size=config.batch_size, **workers)
     if config.decode_once:
-        photos = decode_once(photos, config.image_column, math.ceil(max(config.resolutions) / config.min_crop))
+        largest = max(*config.resolutions, config.encoder_resolution if config.image_encoder else 0)
+        photos = decode_once(photos, config.image_column, math.ceil(largest / config.min_crop))
     return DataLoader(PhotoDataset(photos, config, make_sample), batch_sampler=batches, **workers)
 
 

@@ -6,11 +6,13 @@ Train a colorizer:
 To resume a run that was stopped or killed, give the same command again.
 """
 
+import copy
 import json
 import math
 import os
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from diffusers import DDPMScheduler
 from diffusers.training_utils import EMAModel
 from muon import MuonAdamW
 from photo_dataset import create_dataloader
+from pretrained_encoder import FeatureEncoder, load_pretrained_encoder, prepare_fine_tuning
 from training_checkpoints import StopRequest, load_newest_checkpoint, save_checkpoint
 from training_config import TrainingConfig, parse_config
 from training_speed import measure_peak, training_flops
@@ -57,19 +60,25 @@ def main(config: TrainingConfig) -> None:
         torch.set_num_threads(max(1, cores // accelerator.num_processes))
     stop = StopRequest()
 
-    # 2. Network, its running average, noise scheduler, optimizer
+    # 2. Network, image encoder, their running average, noise scheduler, optimizer
     torch.manual_seed(config.seed)  # for the initial weights; all other randomness comes with the samples
-    unet = create_unet(**config.network).to(accelerator.device, memory_format=torch.channels_last)
-    if config.initial_pipeline:
-        trained = ColorizationPipeline.from_pretrained(config.initial_pipeline, dtype=torch.float32)
-        unet.load_state_dict(trained.unet.state_dict())
-    ema = EMAModel(unet.parameters(), decay=config.ema_max_decay, foreach=True)
     noise_scheduler = create_noise_scheduler(config)
-    optimizer = MuonAdamW(unet.parameters(), config.weight_decay)
-    model, optimizer = accelerator.prepare(unet, optimizer)
+    pipeline = create_pipeline(config, noise_scheduler)  # holds the averaged weights; it is validated and saved
+    unet = copy.deepcopy(pipeline.unet).train().to(accelerator.device, memory_format=torch.channels_last)
+    encoder, fine_tuned = None, {}
+    if config.image_encoder:
+        image_encoder = copy.deepcopy(pipeline.image_encoder)
+        fine_tuned = prepare_fine_tuning(image_encoder, config.encoder_learning_rate)
+        encoder = FeatureEncoder(image_encoder).to(accelerator.device, memory_format=torch.channels_last)
+    averaged = [*unet.parameters(), *fine_tuned.values()]
+    ema = EMAModel(averaged, decay=config.ema_max_decay, foreach=True)
+    optimizer = MuonAdamW(unet.parameters(), config.weight_decay, fine_tuned.values())
+    model, encoder, optimizer = accelerator.prepare(unet, encoder, optimizer)
     accelerator.register_for_checkpointing(ema)
     if config.compile:
         model.compile()
+        if encoder:
+            encoder.compile()
 
     # 3. Where the run stands, and the photos from there on
     images_seen = load_newest_checkpoint(accelerator, output_dir)
@@ -81,7 +90,7 @@ def main(config: TrainingConfig) -> None:
         dataloader = create_dataloader(
             config, noise_scheduler, images_seen, accelerator.process_index, accelerator.num_processes
         )
-    pipeline = create_pipeline(config, noise_scheduler).to(accelerator.device)
+    pipeline.to(accelerator.device)
     validation = Validation(config) if accelerator.is_main_process and config.validation_photos else None
     peak = accelerator.num_processes * measure_peak(accelerator.device, AUTOCAST_TYPES[config.mixed_precision])
     accelerator.print(
@@ -97,7 +106,9 @@ def main(config: TrainingConfig) -> None:
     for batch in dataloader:
         with accelerator.accumulate(model):
             for group, rate in zip(
-                optimizer.param_groups, (config.muon_learning_rate, config.learning_rate), strict=True
+                optimizer.param_groups,
+                (config.muon_learning_rate, config.learning_rate, config.encoder_learning_rate),
+                strict=True,
             ):
                 group["lr"] = rate * config.learning_rate_factor(images_seen)
 
@@ -105,15 +116,20 @@ def main(config: TrainingConfig) -> None:
                 batch[name].to(accelerator.device, non_blocking=True)
                 for name in ("clean_sample", "noise", "luminance", "hints", "timestep")
             )
+            features = None
+            if encoder:
+                with torch.set_grad_enabled(images_seen >= config.frozen_encoder_photos):
+                    features = encoder(batch["encoder_luminance"].to(accelerator.device), clean_sample.shape[2:])
+                features = features * batch["conditioned"].to(accelerator.device)[:, None, None, None]
             noisy_sample = noise_scheduler.add_noise(clean_sample, noise, timesteps)
-            model_input = build_model_input(noisy_sample, luminance, hints if config.with_hints else None)
+            model_input = build_model_input(noisy_sample, luminance, hints if config.with_hints else None, features)
             model_output = model(model_input, timesteps, return_dict=False)[0]
             target = training_target(noise_scheduler, clean_sample, noise, timesteps)
             loss = F.mse_loss(model_output.float(), target)
 
             accelerator.backward(loss)
             if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+                accelerator.clip_grad_norm_(averaged, config.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
         images_seen += photos_per_batch
@@ -121,7 +137,7 @@ def main(config: TrainingConfig) -> None:
         unreadable += int(batch["unreadable"].sum())
         if not accelerator.sync_gradients:
             continue
-        ema.step(unet.parameters())
+        ema.step(averaged)
 
         # 5. Log, save, validate: at multiples of a number of photos, so where they would fall without a resume
         finished = images_seen >= config.total_photos
@@ -152,14 +168,12 @@ def main(config: TrainingConfig) -> None:
             sys.exit(stop.exit_code)
         if validate and accelerator.is_main_process:
             validation_start = time.perf_counter()
-            ema.copy_to(pipeline.unet.parameters())
-            pipeline.save_pretrained(output_dir / "pipeline")
+            save_pipeline(pipeline, ema, fine_tuned, output_dir)
             resolution = config.resolution_at(images_seen - 1)
             accelerator.log(validation.run(pipeline, resolution, images_seen), step=images_seen)
             clock += time.perf_counter() - validation_start
     if accelerator.is_main_process:  # here and not above: a run killed after its last checkpoint resumes here
-        ema.copy_to(pipeline.unet.parameters())
-        pipeline.save_pretrained(output_dir / "pipeline")
+        save_pipeline(pipeline, ema, fine_tuned, output_dir)
     accelerator.end_training()
     if config.push_to_hub and accelerator.is_main_process:
         push_to_hub.main(push_to_hub.parse_arguments([str(output_dir / "pipeline"), config.hub_model_id]))
@@ -184,15 +198,31 @@ def create_noise_scheduler(config: TrainingConfig) -> DDPMScheduler:
 
 
 def create_pipeline(config: TrainingConfig, noise_scheduler: DDPMScheduler) -> ColorizationPipeline:
-    """Build the pipeline that is validated and saved, around a second network that takes the averaged weights."""
-    return ColorizationPipeline(
+    """Build the pipeline that training starts from: new, or with the weights of `initial_pipeline`."""
+    image_encoder = load_pretrained_encoder(config.image_encoder) if config.image_encoder else None
+    pipeline = ColorizationPipeline(
         unet=create_unet(**config.network).eval(),
         scheduler=noise_scheduler,
+        image_encoder=image_encoder,
         chroma_scale=config.chroma_scale,
         luminance_patch=config.luminance_patch,
         default_num_inference_steps=config.num_inference_steps,
         default_processing_resolution=config.processing_resolution or config.resolutions[-1],
+        encoder_resolution=config.encoder_resolution,
     )
+    if config.initial_pipeline:
+        trained = ColorizationPipeline.from_pretrained(config.initial_pipeline, dtype=torch.float32)
+        pipeline.unet.load_state_dict(trained.unet.state_dict())
+        if image_encoder:
+            image_encoder.load_state_dict(trained.image_encoder.state_dict())
+    return pipeline
+
+
+def save_pipeline(pipeline: ColorizationPipeline, ema: EMAModel, fine_tuned: Iterable[str], output_dir: Path) -> None:
+    """Give the pipeline the averaged weights, and save it."""
+    encoder = dict(pipeline.image_encoder.named_parameters()) if pipeline.image_encoder else {}
+    ema.copy_to([*pipeline.unet.parameters(), *(encoder[name] for name in fine_tuned)])
+    pipeline.save_pretrained(output_dir / "pipeline")
 
 
 def training_target(

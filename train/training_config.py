@@ -7,8 +7,10 @@ import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from pretrained_encoder import ENCODERS, encoder_config
 from transformers import HfArgumentParser
 
+from colorize_pipeline.image_encoder import ENCODER_STRIDE, feature_channels
 from colorize_pipeline.unet import PRESETS
 
 
@@ -56,6 +58,10 @@ class TrainingConfig:
         ""  # folder or Hub name of a trained pipeline of the same network, to go on from its weights
     )
     preset: str = "small"  # of colorize_pipeline/unet.py
+    image_encoder: str = ""  # "lite0" or "lite2": a pretrained EfficientNet-Lite sees what is in the photo
+    encoder_resolution: int = 128  # pixels a side of the crop as the encoder sees it
+    encoder_learning_rate: float = 3e-4  # of its layers from stride 8 on; 0 leaves it as ImageNet made it
+    frozen_encoder_photos: int = 0  # photos seen before it is trained: at first the network's gradients are noise
     num_train_timesteps: int = 1000
     beta_schedule: str = "linear"  # colors are chosen where a cosine schedule hardly looks: at an SNR below 1/100
     prediction_type: str = "v_prediction"  # plain MSE on v; epsilon is undefined at zero terminal SNR
@@ -138,6 +144,12 @@ class TrainingConfig:
                 raise ValueError(f"`{name}` must lie in (0, 1], but got {getattr(self, name)}.")
         if not self.max_stretch >= 1:
             raise ValueError(f"`max_stretch` must be at least 1, but got {self.max_stretch}.")
+        if self.image_encoder not in ("", *ENCODERS):
+            raise ValueError(f"`image_encoder` must be one of {('', *ENCODERS)}, but got {self.image_encoder!r}.")
+        if self.encoder_resolution < ENCODER_STRIDE or self.encoder_resolution % ENCODER_STRIDE:
+            raise ValueError(
+                f"`encoder_resolution` must be a multiple of {ENCODER_STRIDE}, but got {self.encoder_resolution}."
+            )
         if self.processing_resolution < 0:
             raise ValueError(f"`processing_resolution` must not be negative, but got {self.processing_resolution}.")
         if self.streaming and (self.num_workers or self.source_weights):
@@ -170,14 +182,17 @@ class TrainingConfig:
     @property
     def network(self) -> dict:
         """The arguments of `create_unet`."""
-        names = ("preset", "target", "luminance_patch", "with_hints")
-        return {name: getattr(self, name) for name in names}
+        arguments = {name: getattr(self, name) for name in ("preset", "target", "luminance_patch", "with_hints")}
+        if self.image_encoder:
+            arguments["num_features"] = feature_channels(encoder_config(self.image_encoder))
+        return arguments
 
     def check_same_run(self, path: Path) -> None:
         """Refuse to go on in the folder of a run whose network or noise differs: its checkpoints would not fit."""
         previous = json.loads(path.read_text()) if path.exists() else {}
         noise = ("num_train_timesteps", "beta_schedule", "prediction_type", "rescale_betas_zero_snr")
-        for name in (*self.network, "chroma_scale", *noise):
+        network = ("preset", "target", "luminance_patch", "image_encoder", "with_hints", "chroma_scale")
+        for name in (*network, *noise):
             if previous.get(name, getattr(self, name)) != getattr(self, name):
                 raise ValueError(
                     f"`output_dir` {self.output_dir} holds a run with `{name}` {previous[name]!r}, but now it is"

@@ -3,11 +3,14 @@
 import time
 
 import torch
+from pretrained_encoder import encoder_config, prepare_fine_tuning
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from training_config import TrainingConfig
+from transformers import EfficientNetModel
 
 from colorize_pipeline import create_unet
+from colorize_pipeline.image_encoder import encode_luminance
 
 
 # A 3 x 3 convolution of the kind that the network spends its time in, large enough to fill any machine.
@@ -22,6 +25,13 @@ def training_flops(config: TrainingConfig, resolution: int) -> float:
         unet = create_unet(**config.network)
         sample = torch.empty(1, unet.config.in_channels, side, side)
         unet(sample, torch.zeros(1)).sample.sum().backward()
+        if config.image_encoder:
+            image_encoder = EfficientNetModel(encoder_config(config.image_encoder)).eval()
+            prepare_fine_tuning(image_encoder, config.encoder_learning_rate)
+            luminance = torch.empty(1, 1, config.encoder_resolution, config.encoder_resolution)
+            features = encode_luminance(image_encoder, luminance, (side, side))
+            if features.requires_grad:
+                features.sum().backward()
     return float(counter.get_total_flops())
 
 
