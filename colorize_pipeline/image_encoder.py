@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from transformers import EfficientNetConfig, EfficientNetModel
 
+from .model_bounds import count_features
+
 
 # Sides of what the encoder sees are multiples of this, its coarsest stride.
 ENCODER_STRIDE = 32
@@ -11,8 +13,7 @@ ENCODER_STRIDE = 32
 
 def feature_channels(config: EfficientNetConfig) -> int:
     """Count the channels of [`encode_luminance`]: those of the last two strides of the encoder."""
-    coarsest = max(stage for stage, stride in enumerate(config.strides) if stride == 2)
-    return config.out_channels[coarsest - 1] + config.out_channels[-1]
+    return count_features(config.strides, config.out_channels)
 
 
 def encode_luminance(image_encoder: EfficientNetModel, luminance: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -8,7 +8,7 @@ scheduler: it may be anything small.
 
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -78,7 +78,7 @@ NUMBERS = {
     "default_num_inference_steps": whole(1, 1000),
     "default_processing_resolution": either(whole(0, 0), whole(16, 4096)),
     "default_guidance_scale": real(0, 100),
-    "default_spread": real(0, 10),
+    "default_spread": real(0, 4),
 }
 
 MODEL_INDEX = {
@@ -226,20 +226,24 @@ def check_values(values: Mapping[str, object], table: Mapping[str, Rule], place:
             raise ValueError(f"{place}: {_BRIEF.repr(name)} must be {words}, but is {_BRIEF.repr(value)}. {REMEDY}")
 
 
-def feature_channels(config: Mapping[str, object]) -> int:
+def count_features(strides: Sequence[int], out_channels: Sequence[int]) -> int:
     """
-    Count the channels that an image encoder adds to the input of the U-Net.
+    Count the channels that an image encoder adds to the input of the U-Net: those of its last two sizes.
 
     They are those of its last stage before the last that halves the size, and those of its last stage.
 
+    Args:
+        strides (list of `int`), out_channels (list of `int`): Of each stage, as the encoder's configuration has them.
+
     Raises:
-        `ValueError`: if no stage after the first halves the size, or `strides` and `out_channels` are not as many.
+        `ValueError`: if these are not as many, no stage after the first halves the size, or more than four do: with
+        the stem that makes 32, of which what the encoder sees is a multiple.
     """
-    strides, widths = config.get("strides", []), config.get("out_channels", [])
     halving = [stage for stage, stride in enumerate(strides) if stride == 2]
-    if len(strides) != len(widths) or not halving or halving[-1] == 0:
+    if len(strides) != len(out_channels) or not halving or halving[-1] == 0 or len(halving) > 4:
         raise ValueError(
-            "image_encoder/config.json: 'strides' must hold a 2 after the first stage, and as many entries as"
-            f" 'out_channels', but they are {_BRIEF.repr(strides)} and {_BRIEF.repr(widths)}. {REMEDY}"
+            "image_encoder/config.json: 'strides' must hold one to four 2, the last of them after the first stage, and"
+            f" as many entries as 'out_channels', but they are {_BRIEF.repr(strides)} and {_BRIEF.repr(out_channels)}."
+            f" {REMEDY}"
         )
-    return widths[halving[-1] - 1] + widths[-1]
+    return out_channels[halving[-1] - 1] + out_channels[-1]

@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError, safe_open
 
-from .model_bounds import COMPONENTS, MODEL_INDEX, REMEDY, check_values, feature_channels
+from .model_bounds import COMPONENTS, MODEL_INDEX, REMEDY, check_values, count_features
 
 
 INDEX_FILE = "model_index.json"
@@ -256,7 +256,7 @@ def _check_channels(configs: ModelConfigs, luminance_patch: int) -> None:
     network = configs.components["unet"]
     inputs, outputs = network.get("in_channels", 3), network.get("out_channels", 3)
     encoder = configs.components.get("image_encoder")
-    features = feature_channels(encoder) if encoder else 0
+    features = count_features(encoder.get("strides", []), encoder.get("out_channels", [])) if encoder else 0
     if outputs not in (2, 3) or inputs - outputs - luminance_patch**2 - features not in (0, 3):
         told = f", plus {features} for the image encoder" if features else ""
         raise ValueError(

@@ -16,7 +16,7 @@ import torch
 from diffusers import SchedulerMixin, UNet2DModel
 from huggingface_hub.errors import StrictDataclassError
 
-from .model_bounds import NUMBERS, REMEDY, check_values, feature_channels
+from .model_bounds import REMEDY, count_features
 from .model_folder import CONFIG_FILES, ModelConfigs, check_weights
 
 
@@ -48,10 +48,9 @@ def try_components(configs: ModelConfigs, arguments: Mapping[str, object]) -> Pa
         `Path`: The folder.
 
     Raises:
-        `ValueError`: in one line, if an argument is out of bounds, or a component cannot be built or run, is too
+        `ValueError`: in one line, if a component cannot be built or run, is too
         large, or is none for these weights.
     """
-    check_values({name: arguments[name] for name in NUMBERS if name in arguments}, NUMBERS, "from_pretrained")
     tensors = check_weights(configs, arguments.get("variant"))
     steps = (configs.index | dict(arguments)).get("default_num_inference_steps", 8)
     for component, config in configs.components.items():
@@ -127,7 +126,7 @@ def _try_image_encoder(config: Mapping[str, object]) -> torch.nn.Module:
     channels = [state.shape[1] for state in states]
     sizes = [state.shape[2] for state in states]
     last_halving = max(block for block in range(1, len(sizes)) if sizes[block] < sizes[block - 1])
-    if channels[last_halving - 1] + channels[-1] != feature_channels(config):
+    if channels[last_halving - 1] + channels[-1] != count_features(config["strides"], config["out_channels"]):
         raise ValueError(
             "with 'width_coefficient' and 'depth_divisor' its stages are not as wide as 'out_channels' says"
         )

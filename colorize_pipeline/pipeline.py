@@ -21,7 +21,7 @@ from .denoising import denoise
 from .hints import hints_to_planes
 from .image_encoder import encode_luminance, feature_channels
 from .image_processor import ColorizationImageProcessor
-from .model_bounds import check_values  # noqa: F401
+from .model_bounds import NUMBERS, check_values
 from .model_folder import fetch_model
 from .model_trial import check_finite, try_components
 
@@ -127,6 +127,7 @@ class ColorizationPipeline(DiffusionPipeline):
         Raises:
             `ValueError`, or `OSError` of the Hub: in one line, if that is no colorization pipeline in safetensors.
         """
+        check_values({name: kwargs[name] for name in NUMBERS if name in kwargs}, NUMBERS, "from_pretrained")
         arguments = {"use_safetensors": True, **kwargs}
         folder = try_components(fetch_model(cls, pretrained_model_name_or_path, arguments), arguments)
         pipeline = super().from_pretrained(folder, **arguments)

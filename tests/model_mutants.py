@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from conftest import make_pipeline
-from diffusers import UNet2DModel
 from safetensors.torch import load_file, save_file
-from transformers import EfficientNetConfig, EfficientNetModel
 
 
 CONFIGS = ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json", "image_encoder/config.json")
@@ -42,9 +39,9 @@ KNOWN = (
     ("model_index.json", "unet", None),
     ("model_index.json", "unet", ["os", "system"]),
     ("model_index.json", "scheduler", ["diffusers", "DiffusionPipeline"]),
-    ("image_encoder/config.json", "num_block_repeats", [10**9] * 3),
+    ("image_encoder/config.json", "num_block_repeats", [10**9] * 7),
     ("image_encoder/config.json", "hidden_dim", 10**9),
-    ("image_encoder/config.json", "strides", [1, 1, 1]),
+    ("image_encoder/config.json", "strides", [1] * 7),
     ("image_encoder/config.json", "num_labels", 10**9),
     ("image_encoder/config.json", "quantization_config", {"quant_method": "bitsandbytes"}),
 )
@@ -58,23 +55,6 @@ class Mutant:
     damage: Callable[[Path], object]
 
 
-def save_with_image_encoder(folder: Path) -> None:
-    """Write a pipeline with an image encoder of three stages, whose last two give 24 + 40 channels."""
-    pipeline = make_pipeline()
-    pipeline.save_pretrained(folder)
-    UNet2DModel.from_config({**pipeline.unet.config, "in_channels": 2 + 16 + 64 + 3}).save_pretrained(folder / "unet")
-    encoder = EfficientNetConfig(
-        image_size=64, width_coefficient=1.0, depth_coefficient=1.0, in_channels=[32, 16, 24],
-        out_channels=[16, 24, 40], kernel_sizes=[3, 3, 5], strides=[1, 2, 2], num_block_repeats=[1, 1, 1],
-        expand_ratios=[1, 6, 6], squeeze_expansion_ratio=1e-6, hidden_act="relu6", hidden_dim=1280,
-    )  # fmt: skip
-    EfficientNetModel(encoder).save_pretrained(folder / "image_encoder")
-    # What diffusers of the encoder's configuration leaves at its default is written too, so that it can be changed.
-    complete = {name: value for name, value in encoder.to_dict().items() if not isinstance(value, dict)}
-    (folder / CONFIGS[3]).write_text(json.dumps(complete))
-    set_value(folder / "model_index.json", "image_encoder", ["transformers", "EfficientNetModel"])
-
-
 def set_value(file: Path, name: str, value: object) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
 
@@ -84,7 +64,7 @@ def make_mutants(sound: Path, number: int, seed: int = 0) -> list[Mutant]:
     Give all changes of files, what is known to have done harm, and of all other changes of values a random choice.
 
     Args:
-        sound (`Path`): What [`save_with_image_encoder`] wrote.
+        sound (`Path`): A pipeline that was saved, with an image encoder.
         number (`int`): How many in all.
         seed (`int`, *optional*, defaults to 0): Chooses.
     """

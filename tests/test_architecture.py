@@ -13,7 +13,7 @@ MAX_LINES = 355
 ALLOWED = {
     "color": set(),
     "unet": set(),
-    "image_encoder": set(),
+    "image_encoder": {"model_bounds"},
     "image_processor": {"color", "image_encoder"},
     "hints": {"color"},
     "check_inputs": set(),
@@ -31,7 +31,7 @@ ALLOWED = {
         "model_bounds",
         "model_folder",
         "model_trial",
-    },
+    },  # fmt: skip
     "likelihood": {"color", "image_processor", "pipeline"},
     "metrics": {"color"},
     "hub": {"model_folder", "model_trial", "pipeline"},

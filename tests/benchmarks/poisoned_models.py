@@ -104,7 +104,7 @@ def main(number: int) -> None:
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     import torch
     from conftest import make_pipeline
-    from model_mutants import make_mutants, save_with_image_encoder
+    from model_mutants import make_mutants
     from PIL import Image
 
     import colorize_pipeline.hub  # noqa: F401 (so that no child has to)
@@ -112,7 +112,7 @@ def main(number: int) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        save_with_image_encoder(folder / "with encoder")
+        make_pipeline(with_encoder=True).save_pretrained(folder / "with encoder")
         make_pipeline().save_pretrained(folder / "plain")
         mutants = make_mutants(folder / "with encoder", number)
         results = []
