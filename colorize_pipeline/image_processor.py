@@ -17,6 +17,9 @@ _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "C
 _WHITE_UNCERTAINTY = 0.25
 
 
+# The longest side that the network works on, in units of `processing_resolution`: reached from 1 : 256 on.
+_MAX_SIDE_RATIO = 16
+
 # Colorfulness is matched on a copy of this longest side, by a factor in [0, 4], in 12 halvings (to 0.001).
 _COLORFULNESS_SIDE = 256
 _MAX_CHROMA_GAIN = 4.0
@@ -176,6 +179,8 @@ class ColorizationImageProcessor:
         """
         height, width = luma.shape
         scale = processing_resolution / math.sqrt(height * width) if processing_resolution else 1.0
+        if processing_resolution:  # a line of pixels would be padded to many times the area
+            scale = min(scale, _MAX_SIDE_RATIO * processing_resolution / max(height, width))
         patch = self.luminance_patch
         rows, columns = (max(1, round(side * scale / patch)) for side in (height, width))
         white = torch.iinfo(luma.dtype).max
