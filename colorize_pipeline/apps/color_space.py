@@ -140,6 +140,15 @@ def read_space(icc_profile: bytes) -> RgbSpace:
     return RgbSpace(matrix, curves)
 
 
+def other_space(icc_profile: bytes | None) -> RgbSpace | None:
+    """The space of a profile; `None` for sRGB, for no profile, and where it has no primaries and curves."""
+    try:
+        space = read_space(icc_profile) if icc_profile else None
+    except ValueError:  # said when the photo was read
+        return None
+    return None if space is None or space.is_srgb() else space
+
+
 def _tags(icc_profile: bytes) -> dict[bytes, bytes]:
     if len(icc_profile) < 132 or icc_profile[36:40] != b"acsp":
         raise ValueError("the ICC profile is damaged")

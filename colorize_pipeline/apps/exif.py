@@ -98,6 +98,13 @@ class Exif:
         numbers = found.numbers(self.order) if isinstance(found, Field) and found.kind != 2 else []
         return numbers[0] if numbers else None
 
+    def resolution(self) -> tuple[float, float] | None:
+        """Dots per inch across and down, where a unit is named."""
+        unit, values = self.number(_RESOLUTION_UNIT), [self.number(tag) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
+        if unit not in (2, 3) or None in values:
+            return None
+        return tuple(float(value) * (2.54 if unit == 3 else 1) for value in values)
+
     def encode(self) -> bytes:
         """The block, without the name that formats put before it; empty if it says nothing."""
         layout = Layout(self.order)

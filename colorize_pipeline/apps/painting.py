@@ -5,16 +5,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from colorize_pipeline import ColorizationPipeline
 from colorize_pipeline.apps import color_space
 from colorize_pipeline.apps.photo import Photo
 from colorize_pipeline.apps.provenance import SOFTWARE, Record, identify_gray
 from colorize_pipeline.color import join_blocks
 
+
+if TYPE_CHECKING:  # it takes seconds to import, and whoever has one has done so
+    from colorize_pipeline import ColorizationPipeline
 
 _SNAPSHOT = re.compile(r"/snapshots/([0-9a-f]{40})(/|$)")
 
@@ -59,7 +62,7 @@ class Painting:
 
 
 def paint_photo(
-    pipe: ColorizationPipeline,
+    pipe: "ColorizationPipeline",
     photo: Photo,
     seeds: list[int],
     num_inference_steps: int | None = None,
@@ -81,7 +84,7 @@ def paint_photo(
         `ValueError`: as the pipeline; and if it painted NaN, which damaged weights do.
     """
     luma = pipe.image_processor.to_codes(photo.image, "L")
-    space = photo_space(photo)
+    space = color_space.other_space(photo.icc_profile)
     seen = luma if space is None else look_in_srgb(luma, space)
     chromas = pipe(
         seen.numpy(),
@@ -99,7 +102,7 @@ def paint_photo(
 
 
 def describe_call(
-    pipe: ColorizationPipeline, model: str, painting: Painting, num_inference_steps: int | None, saturation: float
+    pipe: "ColorizationPipeline", model: str, painting: Painting, num_inference_steps: int | None, saturation: float
 ) -> Record:
     """
     Record how a painting was made; its seed is for the caller to set.
@@ -125,7 +128,7 @@ def describe_call(
     )
 
 
-def _revision(pipe: ColorizationPipeline) -> str:
+def _revision(pipe: "ColorizationPipeline") -> str:
     """The commit of a model of the Hub, by the folder of its cache; or else the hash of the weights."""
     folder = Path(str(pipe.unet.config.get("_name_or_path") or ""))
     if found := _SNAPSHOT.search(folder.as_posix()):
@@ -137,15 +140,6 @@ def _revision(pipe: ColorizationPipeline) -> str:
             while part := file.read(1 << 20):
                 digest.update(part)
     return f"sha256:{digest.hexdigest()}" if files else "unknown"
-
-
-def photo_space(photo: Photo) -> color_space.RgbSpace | None:
-    """The color space of a photo; `None` for sRGB, and where a profile does not say it in primaries and curves."""
-    try:
-        space = color_space.read_space(photo.icc_profile) if photo.icc_profile else None
-    except ValueError:  # said when the photo was read
-        return None
-    return None if space is None or space.is_srgb() else space
 
 
 def look_in_srgb(luma: torch.Tensor, space: color_space.RgbSpace) -> torch.Tensor:

@@ -3,6 +3,7 @@
 import stat
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -95,7 +96,7 @@ def _read_tiff(path: Path, number: int) -> Stored:
     if pixels is None:
         # Pillow 13 scrambles an uncompressed TIFF of orientation 5 to 8 that it maps into memory by name; not as a
         # stream. It turns a TIFF while it loads it, and drops the tag.
-        with path.open("rb") as stream, Image.open(stream, formats=("TIFF",)) as file:
+        with path.open("rb") as stream, _open(stream, ("TIFF",)) as file:
             file.seek(page.number)
             orientation, turned = file.getexif().get(ORIENTATION, 1), True
             file.load()
@@ -135,11 +136,7 @@ def _read_heic(path: Path) -> Stored:
 def _read_other(path: Path) -> Stored:
     notes, chunks, found = [], {}, {}
     with path.open("rb") as stream:
-        try:
-            file = Image.open(stream, formats=PHOTO_FORMATS)
-        except Image.UnidentifiedImageError as error:
-            raise ValueError(f"no {KINDS}, or damaged") from error
-        with file:
+        with _open(stream, PHOTO_FORMATS) as file:
             file.load()
             info, frames = dict(file.info), getattr(file, "n_frames", 1)
             segments = [(name, data) for name, data in getattr(file, "applist", [])]
@@ -174,10 +171,21 @@ def _read_other(path: Path) -> Stored:
     exif, damage = _exif(found.get("exif") or b"")
     notes += [damage] if damage else []
     xmp = found.get("xmp") or None
+    dpi = _dpi(info.get("dpi"))
+    if kind == "JPEG" and info.get("jfif_unit", 0) == 0:
+        dpi = None if exif is None else exif.resolution()  # Pillow takes numbers without a unit for dots per inch
     return Stored(
         pixels, alpha, (exif and exif.number(ORIENTATION)) or orientation_of(xmp), False, exif,
-        found.get("icc_profile") or None, xmp, found.get("iptc") or None, _dpi(info.get("dpi")), texts, tuple(notes),
+        found.get("icc_profile") or None, xmp, found.get("iptc") or None, dpi, texts, tuple(notes),
     )  # fmt: skip
+
+
+def _open(stream: BinaryIO, formats: tuple[str, ...]) -> Image.Image:
+    try:
+        return Image.open(stream, formats=formats)
+    except Image.UnidentifiedImageError as error:
+        kinds = KINDS if len(formats) > 1 else "TIFF of a kind that is known here"
+        raise ValueError(f"no {kinds}, or damaged") from error
 
 
 def _bare(image: Image.Image) -> Image.Image:

@@ -25,7 +25,6 @@ def restore(
     """
     from colorize_pipeline.apps import color_space
     from colorize_pipeline.apps.gray import judge, luma_of
-    from colorize_pipeline.apps.painting import photo_space
     from colorize_pipeline.apps.photo import PHOTO_ERRORS
     from colorize_pipeline.apps.provenance import unmark
     from colorize_pipeline.apps.reading import read_photo
@@ -43,7 +42,7 @@ def restore(
         photo = read_photo(file)
         luma = luma_of(photo)
         _, verdict = judge(file, photo, luma)
-        space = photo_space(photo)
+        space = color_space.other_space(photo.icc_profile)
         profile = None if space is None else color_space.build_profile(space, "GRAY")
         photo = replace(photo, icc_profile=profile, xmp=unmark(photo.xmp) if photo.xmp else None)
         notes = write_photo(target, luma, photo, overwrite, synthetic=False)

@@ -4,6 +4,7 @@ TIFF: its pages and the pictures of different sizes in them, the kinds of pixels
 Source: TIFF 6.0, sections 2, 8, 22 and 23; TIFF Technical Note 1 (SubIFDs); BigTIFF by the libtiff project.
 """
 
+import logging
 import mmap
 import struct
 from collections.abc import Iterable
@@ -171,6 +172,7 @@ def _decode(path: Path, page: Page) -> np.ndarray:
         import tifffile
     except ImportError as error:
         raise ValueError(_ARCHIVE_HINT) from error
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is damaged is said once, by us
     try:
         with tifffile.TiffFile(path) as file:
             for found in file.pages:
@@ -292,8 +294,6 @@ def bulk_of(page: Page) -> tuple[bytes | None, bytes | None, bytes | None]:
 
 
 def dpi_of(page: Page) -> tuple[float, float] | None:
-    unit = page.number_of(_UNIT, 2)
-    values = [page.numbers_of(tag) for tag in (_X, _Y)]
-    if unit not in (2, 3) or not all(values):
-        return None
-    return tuple(float(value[0]) * (2.54 if unit == 3 else 1) for value in values)
+    """The resolution of a page; inches are the unit where none is named."""
+    exif = Exif(page.order, {_UNIT: Field(SHORT, struct.pack(f"{page.order}H", 2))} | page.fields)
+    return exif.resolution()

@@ -4,15 +4,24 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from colorize_pipeline.apps import jpeg_file, png_file, tiff_file
 from colorize_pipeline.apps.exif import Exif, has_description, with_resolution
-from colorize_pipeline.apps.painting import Painting
 from colorize_pipeline.apps.photo import Photo, round_to_eight_bit
 from colorize_pipeline.apps.provenance import Record, mark_synthetic
+
+
+class Rows(Protocol):
+    """A picture that is made as it is written, like [`colorize_pipeline.apps.painting.Painting`]."""
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+
+    def blocks(self) -> Iterator[np.ndarray]: ...
 
 
 OUTPUT_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
@@ -22,7 +31,7 @@ _MAX_WEBP_SIDE = 16_383  # Source: WebP container specification: 14 bits
 
 def write_photo(
     path: Path,
-    colors: Painting | Image.Image | np.ndarray,
+    colors: Rows | Image.Image | np.ndarray,
     photo: Photo,
     overwrite: bool = False,
     record: Record | None = None,
@@ -33,7 +42,7 @@ def write_photo(
 
     Args:
         path (`Path`): Ends in one of `OUTPUT_SUFFIXES`; 16 bit is written as PNG or TIFF.
-        colors (`Painting`, `PIL.Image.Image`, or `np.ndarray` of shape `(height, width)` or `(height, width, 3)`):
+        colors (`Rows`, `PIL.Image.Image`, or `np.ndarray` of shape `(height, width)` or `(height, width, 3)`):
             What to write; arrays hold `uint8` or `uint16`.
         photo (`Photo`): Where the metadata and the opacity come from.
         overwrite (`bool`, *optional*, defaults to `False`): Replace an existing file.
@@ -100,7 +109,7 @@ def _for_format(photo: Photo, suffix: str, record: Record | None, synthetic: boo
     return replace(photo, texts=texts), notes
 
 
-def _save(file, suffix: str, colors: Painting | np.ndarray, photo: Photo) -> list[str]:
+def _save(file, suffix: str, colors: Rows | np.ndarray, photo: Photo) -> list[str]:
     height, width = colors.shape[:2]
     channels = (1 if len(colors.shape) == 2 else 3) + (photo.alpha is not None)
     if suffix in _TIFF:
@@ -129,10 +138,12 @@ def _save(file, suffix: str, colors: Painting | np.ndarray, photo: Photo) -> lis
     return []
 
 
-def _blocks(colors: Painting | np.ndarray, alpha: np.ndarray | None) -> Iterator[np.ndarray]:
+def _blocks(colors: Rows | np.ndarray, alpha: np.ndarray | None) -> Iterator[np.ndarray]:
     """Rows of `(rows, width, channels)`, from the top, with opacity at their depth."""
     start = 0
-    for block in colors.blocks() if isinstance(colors, Painting) else np.array_split(colors, -(-len(colors) // 1024)):
+    for block in (
+        np.array_split(colors, -(-len(colors) // 1024)) if isinstance(colors, np.ndarray) else colors.blocks()
+    ):
         block = block[:, :, None] if block.ndim == 2 else block
         if alpha is not None:
             rows = alpha[start : start + len(block), :, None]
