@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from colorize_pipeline.apps import color_space
-from colorize_pipeline.apps.iptc import iptc_of_resources
+from colorize_pipeline.apps.iptc import iptc_of_resources, resources_of_iptc
 from colorize_pipeline.apps.photo import Photo
 
 
@@ -21,6 +21,7 @@ END_OF_HEADER = 33  # signature and IHDR
 XMP_KEYWORD = "XML:com.adobe.xmp"  # XMP specification, part 3, section 1.1.5
 # Texts that hold what the formats share: ImageMagick's way of before there were chunks for it.
 RAW_PROFILE = re.compile(r"Raw profile type (\w+)")
+_RAW_PROFILE_TEXT = re.compile(r"\s*[^\n]*\n\s*\d+\s*\n([0-9a-fA-F\s]*)")  # name, length, and what it is
 _MAX_TEXT = 8 << 20
 _ARCHIVE_HINT = "16-bit color needs two more packages, those of the extra `archive`: pip install -e '.[archive]'"
 
@@ -43,8 +44,9 @@ def read_chunks(data) -> Iterator[tuple[bytes, bytes]]:
 
 def raw_profile(text: str) -> bytes:
     """Decode the hexadecimal text under a keyword `Raw profile type ...`; empty if it is damaged."""
+    found = _RAW_PROFILE_TEXT.fullmatch(text)
     try:
-        return bytes.fromhex("".join(text.split()[2:]))
+        return bytes.fromhex("".join(found[1].split())) if found else b""
     except ValueError:
         return b""
 
@@ -152,8 +154,9 @@ def metadata_chunks(photo: Photo) -> list[bytes]:
     if photo.xmp:
         chunks.append(_international_text(XMP_KEYWORD, photo.xmp, b""))
     if photo.iptc:
-        lines = "\n".join(photo.iptc.hex()[start : start + 72] for start in range(0, 2 * len(photo.iptc), 72))
-        text = f"\niptc\n{len(photo.iptc):8d}\n{lines}\n".encode()
+        resources = resources_of_iptc(photo.iptc)
+        lines = "\n".join(resources.hex()[start : start + 72] for start in range(0, 2 * len(resources), 72))
+        text = f"\niptc\n{len(resources):8d}\n{lines}\n".encode()
         chunks.append(_chunk(b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text)))
     for keyword, text in photo.texts.items():
         try:
