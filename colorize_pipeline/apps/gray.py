@@ -9,6 +9,8 @@ from colorize_pipeline.apps.photo import Photo
 from colorize_pipeline.apps.provenance import Record, distance, identify_gray, read_record
 
 
+_ROWS_PER_BLOCK = 1024
+
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 
 
@@ -32,10 +34,17 @@ class Verdict:
 
 
 def luma_of(photo: Photo) -> np.ndarray:
-    """The luma codes of a photo, `(height, width)`."""
+    """The luma codes of a photo, `(height, width)`, `uint8` or `uint16`."""
     from colorize_pipeline.image_processor import ColorizationImageProcessor
 
-    return ColorizationImageProcessor(1, 1).to_codes(photo.image, "L").numpy()
+    processor = ColorizationImageProcessor(1, 1)
+    if not isinstance(photo.image, np.ndarray):
+        return processor.to_codes(photo.image, "L").numpy()
+    luma = np.empty(photo.image.shape[:2], photo.image.dtype)
+    for start in range(0, len(luma), _ROWS_PER_BLOCK):  # the processor copies what it reads
+        rows = slice(start, start + _ROWS_PER_BLOCK)
+        luma[rows] = processor.to_codes(photo.image[rows], "L").numpy()
+    return luma
 
 
 def judge(path: Path, photo: Photo, luma: np.ndarray) -> tuple[Record | None, Verdict]:

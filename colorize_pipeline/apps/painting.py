@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from colorize_pipeline.apps import color_space
+from colorize_pipeline.apps.gray import luma_of
 from colorize_pipeline.apps.photo import Photo
 from colorize_pipeline.apps.provenance import SOFTWARE, Record, identify_gray
 from colorize_pipeline.color import join_blocks
@@ -83,7 +84,7 @@ def paint_photo(
     Raises:
         `ValueError`: as the pipeline; and if it painted NaN, which damaged weights do.
     """
-    luma = pipe.image_processor.to_codes(photo.image, "L")
+    luma = torch.from_numpy(luma_of(photo))
     space = color_space.other_space(photo.icc_profile)
     seen = luma if space is None else look_in_srgb(luma, space)
     chromas = pipe(
