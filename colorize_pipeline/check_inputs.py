@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import torch
 
 
-_OUTPUT_TYPES = ("pil", "np", "pt")
+_OUTPUT_TYPES = ("pil", "np", "pt", "chroma")
 
 
 def check_inputs(

@@ -6,6 +6,8 @@ is ITU-R BT.601 in full range, the one inside JPEG files (Source: ITU-T T.871, s
 those of Pillow's `convert("L")`, in units of 1/65536, so that anyone can check with that one call that gray is kept.
 """
 
+from collections.abc import Callable, Iterator
+
 import torch
 import torch.nn.functional as F
 
@@ -112,21 +114,41 @@ def join(luma: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
         `torch.Tensor` of shape `(height, width, 3)`, dtype of `luma`:
             RGB codes with `rgb_to_luma(join(luma, chroma)) == luma` everywhere.
     """
+    rgb = torch.empty((*luma.shape, 3), dtype=luma.dtype)
+    for rows, block in join_blocks(luma, chroma):
+        rgb[rows] = block
+    return rgb
+
+
+def join_blocks(
+    luma: torch.Tensor,
+    chroma: torch.Tensor,
+    adapt: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """
+    Do the work of [`join`] in blocks of rows, so that a large photo need not be in memory as a whole.
+
+    Args:
+        luma (`torch.Tensor`), chroma (`torch.Tensor`): As in [`join`].
+        adapt (callable, *optional*):
+            Called as `adapt(codes, difference)` with a block of `luma` and the `(3, rows, width)` that chroma adds to
+            it, white = 1; gives the difference in another RGB space, whose gray `luma` is.
+
+    Returns:
+        Iterator of `(rows, rgb)`: a slice, and the codes `(rows, width, 3)` of these rows.
+    """
     height, width = luma.shape
     white = float(torch.iinfo(luma.dtype).max)
     vertical = resize_matrix(chroma.shape[1], height)  # (H, h)
     wide_chroma = chroma.float() @ resize_matrix(chroma.shape[2], width).T  # (2, h, W)
-
-    rgb = torch.empty((height, width, 3), dtype=luma.dtype)
     for rows in _row_blocks(height, width):
         gray = luma[rows].float()  # (rows, W)
-        difference = white * chroma_to_rgb_difference(vertical[rows] @ wide_chroma)  # (3, rows, W)
+        difference = chroma_to_rgb_difference(vertical[rows] @ wide_chroma)  # (3, rows, W)
+        difference = white * (difference if adapt is None else adapt(luma[rows], difference))
         difference = difference * gamut_scale(gray, difference, white)
         red, blue = difference[0].round(), difference[2].round()
         green = -((_K_R * red + _K_B * blue) / _K_G).round()
-        for channel, offset in enumerate((red, green, blue)):
-            rgb[rows, :, channel] = (gray + offset).to(luma.dtype)
-    return rgb
+        yield rows, torch.stack([(gray + offset).to(luma.dtype) for offset in (red, green, blue)], dim=-1)
 
 
 def resize_matrix(in_size: int, out_size: int) -> torch.Tensor:

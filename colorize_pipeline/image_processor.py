@@ -18,8 +18,8 @@ _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "C
 _WHITE_UNCERTAINTY = 0.25
 
 
-# In units of the resolution: of a photo more than 64 times as long as wide, more would only cost time and memory.
-_LONGEST_SIDE = 8
+# In units of the resolution: a line of pixels would be padded to many times the area. Reached from 1 : 256 on.
+_LONGEST_SIDE = 16
 
 # Colorfulness is matched on a copy of this longest side, by a factor in [0, 4], in 12 halvings (to 0.001).
 _COLORFULNESS_SIDE = 256

@@ -202,7 +202,7 @@ class ColorizationPipeline(DiffusionPipeline):
                 the others in its batch.
             output_type (`str`, *optional*, defaults to `"pil"`):
                 `"pil"` (8 bit), `"np"` `(height, width, 3)` or `"pt"` `(3, height, width)`, these two `float32` in
-                `[0, 1]` at the depth of the input.
+                `[0, 1]` at the depth of the input; `"chroma"` joins nothing, and `images` stays empty.
             callback_on_step_end (callable, *optional*):
                 Called as `callback(pipe, step, timestep, {"sample": sample})` after each step; may return a dictionary
                 with another `sample`, and stop the run by setting `pipe._interrupt = True`; photos of another shape
@@ -301,6 +301,9 @@ class ColorizationPipeline(DiffusionPipeline):
                     ensemble = (ensemble * sample_unit).clamp(-0.5, 0.5)  # (E, 2, rows, columns)
                 distances = torch.cdist(ensemble.flatten(1), ensemble.flatten(1))
                 chroma = ensemble[distances.sum(dim=1).argmin()]
+                chromas.append(chroma)
+                if output_type == "chroma":
+                    continue
                 gain = saturation
                 if target_colorfulness is not None:
                     gain = self.image_processor.chroma_gain(luma, chroma, target_colorfulness)
@@ -310,7 +313,6 @@ class ColorizationPipeline(DiffusionPipeline):
                     original = self.image_processor.to_eight_bit(original) if codes.dtype == torch.uint8 else original
                     codes = torch.where(mask[:, :, None], codes, original)
                 images.append(self.image_processor.to_output_type(codes, output_type))
-                chromas.append(chroma)
                 if output_uncertainty:
                     deviation = (ensemble - ensemble.mean(dim=0)).square().sum(dim=1).mean(dim=0).sqrt()
                     uncertainties.append(
@@ -319,9 +321,7 @@ class ColorizationPipeline(DiffusionPipeline):
 
         # 5. Release and return
         self.maybe_free_model_hooks()
-        output = ColorizationPipelineOutput(
-            images=images, chroma=chromas, uncertainty=uncertainties if output_uncertainty else None
-        )
+        output = ColorizationPipelineOutput(images, chromas, uncertainties if output_uncertainty else None)
         return output if return_dict else (output.images, output.chroma, output.uncertainty)
 
     def encode(self, luma: torch.Tensor, chroma_size: tuple[int, int], padded_size: tuple[int, int]) -> torch.Tensor:

@@ -79,6 +79,16 @@ def test_a_file_can_be_read_in_one_sitting(path):
     assert lines <= MAX_LINES, f"{path.name} has {lines} lines: part it"
 
 
+def test_no_room_of_the_apps_knows_two_formats_but_reading_and_writing():
+    formats = {"jpeg_file", "png_file", "tiff_file", "boxed_file"}
+    for path in (ROOT / "colorize_pipeline" / "apps").glob("*.py"):
+        imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        names = {alias.name for node in imports for alias in node.names if node.module == "colorize_pipeline.apps"}
+        names |= {(node.module or "").rsplit(".")[-1] for node in imports}
+        known = (names & formats) | ({path.stem} & formats)
+        assert len(known) <= 1 or path.stem in ("reading", "writing"), f"{path.name} knows {known}"
+
+
 def test_nothing_imports_torchvision():
     for path in [*ROOT.glob("colorize_pipeline/**/*.py"), *ROOT.glob("train/*.py"), *ROOT.glob("tests/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from colorize_pipeline.apps.cli import app
-from colorize_pipeline.apps.photo_file import read_photo
+from colorize_pipeline.apps.reading import read_photo
 from colorize_pipeline.color import rgb_to_luma
 
 

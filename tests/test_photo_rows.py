@@ -13,7 +13,7 @@ from PIL import Image
 from skimage import data
 from training_config import TrainingConfig
 
-from colorize_pipeline.apps.photo_file import PHOTO_ERRORS
+from colorize_pipeline.apps.photo import PHOTO_ERRORS
 
 
 @pytest.fixture

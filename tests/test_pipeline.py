@@ -16,7 +16,7 @@ from diffusers import (
 from PIL import Image
 
 from colorize_pipeline import ColorizationPipeline
-from colorize_pipeline.color import colorfulness, rgb_to_luma
+from colorize_pipeline.color import colorfulness, join, rgb_to_luma
 
 
 SIZES = [(1, 1), (1, 999), (997, 3), (2, 2), (33, 1), (64, 48), (131, 257)]
@@ -50,6 +50,24 @@ def test_sixteen_bit_gray_is_kept_to_the_code(pipeline):
     rgb = torch.from_numpy(np.rint(output * 65535).astype(np.uint16))
     assert np.array_equal(rgb_to_luma(rgb).numpy(), codes)
     assert len(np.unique(rgb.numpy()[..., 0])) > 256
+
+
+def test_chroma_alone_is_that_of_the_images_and_joins_to_them(pipeline, photo):
+    whole = pipeline(photo, generator=seeded(0))
+    alone = pipeline(photo, generator=seeded(0), output_type="chroma")
+
+    assert alone.images == [] and torch.equal(alone.chroma[0], whole.chroma[0])
+    joined = join(torch.from_numpy(np.array(photo)), alone.chroma[0])
+    assert np.array_equal(joined.numpy(), np.asarray(whole.images[0]))
+
+
+def test_a_line_of_pixels_is_painted_with_the_work_of_a_few_photos(pipeline):
+    luma = torch.arange(65_000).to(torch.uint8)[:, None]
+
+    luminance, (rows, columns) = pipeline.image_processor.preprocess(luma, 192)
+
+    assert columns == 1 and luminance.numel() <= 4 * 192**2 and rows * 4 <= 16 * 192
+    assert np.array_equal(np.asarray(pipeline(luma.numpy()).images[0].convert("L")), luma.numpy())
 
 
 def test_every_form_of_one_photo_gives_the_same_colors(pipeline, photo):

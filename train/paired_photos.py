@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from skimage.color import lab2rgb
 
-from colorize_pipeline.apps.photo_file import PHOTO_FORMATS, find_photos
+from colorize_pipeline.apps.reading import PHOTO_FORMATS, find_photos
 from colorize_pipeline.image_processor import ColorizationImageProcessor
 
 

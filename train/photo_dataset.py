@@ -23,7 +23,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from training_config import TrainingConfig
 
-from colorize_pipeline.apps.photo_file import find_photos
+from colorize_pipeline.apps.reading import find_photos
 from colorize_pipeline.color import LUMA_WEIGHTS, rgb_to_chroma
 
 

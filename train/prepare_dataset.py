@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from colorize_pipeline.apps.photo_file import PHOTO_ERRORS, PHOTO_FORMATS, find_photos
+from colorize_pipeline.apps.photo import PHOTO_ERRORS
+from colorize_pipeline.apps.reading import PHOTO_FORMATS, find_photos
 from colorize_pipeline.color import colorfulness
 
 

@@ -5,18 +5,21 @@ import re
 import sys
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from colorize_pipeline import DEFAULT_CHECKPOINT
+from colorize_pipeline.apps import info, restore
 
 
 # Results are told from photos by their names, so that a folder can be colorized again.
 _RESULT_NAME = re.compile(r".*\.(color|compare)(-\d+)?")
 
-_OTHER_SUFFIXES = (".heic", ".heif", ".jpe", ".jxl", ".pdf", ".psd", ".svg", ".xcf")
+# What `--format` may be; `same` is that of the photo, and PNG where results cannot have it.
+_FORMATS = {"png": ".png", "jpg": ".jpg", "tif": ".tif", "webp": ".webp", "same": None}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -37,12 +40,25 @@ def colorize(
     model: Annotated[str, typer.Option(help="Folder or Hub name of another model.", show_default=False)] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, ... Default: the fastest there is.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    output_format: Annotated[
+        str, typer.Option("--format", help="png, jpg, tif, webp, or same: that of the photo. -o FILE names its own.")
+    ] = "png",
+    pages: Annotated[
+        str, typer.Option(help="Of a TIFF of several pages: first, or all, each a result of its own.")
+    ] = ("first"),
+    depth: Annotated[
+        int | None, typer.Option(help="8 rounds 16-bit scans to 8 bit, and makes gray of black-and-white ones.")
+    ] = None,
     max_megapixels: Annotated[int, typer.Option(min=1, help="Larger photos are refused: they may be a trap.")] = 250,
 ) -> None:
     """
     Turn gray photographs into color. The gray of each photo is kept, value for value.
 
     Writes NAME.color.png beside each PHOTO (several versions: NAME.color-SEED.png). The photo itself is never touched.
+    Reads JPEG, PNG, TIFF (BigTIFF, too), WebP, JPEG 2000, AVIF, HEIC, GIF and BMP; 16-bit results are PNG or TIFF.
+
+    colorize info FILE says how a result was made; colorize restore FILE gives the gray back that is in it. (A photo
+    of such a name: ./info)
     """
     if model:
         from colorize_pipeline.model_folder import is_model_folder
@@ -59,9 +75,14 @@ def colorize(
     from tqdm import tqdm
 
     from colorize_pipeline import ColorizationPipeline
-    from colorize_pipeline.apps.photo_file import PHOTO_ERRORS
+    from colorize_pipeline.apps.photo import PHOTO_ERRORS
 
-    jobs = _plan(photos, output, seed, num_images, compare)
+    for option, value, known in (("--format", output_format, _FORMATS), ("--pages", pages, ("first", "all"))):
+        if value not in known:
+            raise typer.BadParameter(f"must be {', '.join(known)}, not {value!r}", param_hint=option)
+    if depth not in (None, 8):
+        raise typer.BadParameter(f"must be 8, not {depth}: 16 bit stay 16 bit without it", param_hint="--depth")
+    jobs = _plan(photos, output, seed, num_images, compare, output_format, pages)
     if dtype not in ("float32", "bfloat16", "float16"):
         raise typer.BadParameter(f"must be float32, bfloat16 or float16, not {dtype!r}", param_hint="--dtype")
     logging.disable_progress_bar()
@@ -81,12 +102,14 @@ def colorize(
     counts = {"colorized": 0, "kept": 0, "failed": 0}
     noted = Counter()  # what an archive's scans have in common is said once
     with tqdm(jobs, unit="photo", disable=len(jobs) < 2) as progress:
-        for source, targets in progress:
+        for source, page, targets in progress:
             wanted = [(number, target) for number, target in enumerate(targets) if overwrite or not target.exists()]
             try:
                 notes = []
                 if wanted:
-                    notes += _colorize_one(pipe, source, wanted, seed, steps, saturation, overwrite)
+                    notes += _colorize_one(
+                        pipe, source, page, depth, wanted, seed, steps, saturation, overwrite, model
+                    )
                     counts["colorized"] += 1
                 else:
                     counts["kept"] += 1
@@ -118,32 +141,27 @@ def colorize(
 def _colorize_one(
     pipe,
     source: Path,
+    page: int,
+    depth: int | None,
     targets: list[tuple[int, Path]],
     seed: int,
     steps: int | None,
     saturation: float,
     overwrite: bool,
+    model: str,
 ) -> list[str]:
     """Read, colorize and write one photo. Returns what its owner should know."""
-    import numpy as np
-    import torch
+    from colorize_pipeline.apps.painting import describe_call, paint_photo
+    from colorize_pipeline.apps.reading import read_photo
+    from colorize_pipeline.apps.writing import write_photo
 
-    from colorize_pipeline.apps.photo_file import read_photo, write_photo
-
-    photo = read_photo(source)
+    photo = read_photo(source, page, depth)
     notes = list(photo.notes)
-    colored = pipe(
-        photo.image,
-        num_images_per_input=len(targets),
-        num_inference_steps=steps,
-        saturation=saturation,
-        generator=[torch.Generator().manual_seed(seed + number) for number, _ in targets],
-        output_type="np" if photo.sixteen_bit else "pil",
-    ).images
-    for (_, target), image in zip(targets, colored, strict=True):
-        if photo.sixteen_bit:
-            image = np.rint(image * 65535).astype(np.uint16)
-        notes += write_photo(target, image, photo, overwrite)
+    seeds = [seed + number for number, _ in targets]
+    paintings = paint_photo(pipe, photo, seeds, steps, saturation)
+    record = describe_call(pipe, model, paintings[0], steps, saturation)
+    for (_, target), own_seed, painting in zip(targets, seeds, paintings, strict=True):
+        notes += write_photo(target, painting, photo, overwrite, replace(record, seed=own_seed))
     return list(dict.fromkeys(notes))
 
 
@@ -152,7 +170,9 @@ def _compare(pipe, results: list[Path], overwrite: bool) -> list[str]:
     import torch
     from PIL import Image
 
-    from colorize_pipeline.apps.photo_file import PHOTO_ERRORS, read_photo, write_photo
+    from colorize_pipeline.apps.photo import PHOTO_ERRORS
+    from colorize_pipeline.apps.reading import read_photo
+    from colorize_pipeline.apps.writing import write_photo
 
     notes = []
     for result in results:
@@ -179,10 +199,18 @@ def _compare_path(target: Path) -> Path:
 
 
 def _plan(
-    photos: list[Path], output: Path | None, seed: int, num_images: int, compare: bool
-) -> list[tuple[Path, list[Path]]]:
-    """Decide which photos are read and where each result goes, before anything is done."""
-    from colorize_pipeline.apps.photo_file import OUTPUT_SUFFIXES, PHOTO_SUFFIXES, find_photos
+    photos: list[Path],
+    output: Path | None,
+    seed: int,
+    num_images: int,
+    compare: bool,
+    output_format: str,
+    pages: str,
+) -> list[tuple[Path, int, list[Path]]]:
+    """Decide which pages of which photos are read and where each result goes, before anything is done."""
+    from colorize_pipeline.apps.reading import PHOTO_SUFFIXES, count_pages, find_photos
+    from colorize_pipeline.apps.refused import OTHER_SUFFIXES
+    from colorize_pipeline.apps.writing import OUTPUT_SUFFIXES
 
     found = {}  # by absolute path, since a photo may be named twice: (photo, the folder it was found in)
     for path in photos:
@@ -199,7 +227,7 @@ def _plan(
             f"{output} is one file, but there are several results: name a folder", param_hint="-o"
         )
     # "out.psd" was meant for a file, the folders "album.1936" and "Dr. Smith" were not.
-    other_suffixes = {*PHOTO_SUFFIXES, *_OTHER_SUFFIXES}.difference(OUTPUT_SUFFIXES)
+    other_suffixes = {*PHOTO_SUFFIXES, *OTHER_SUFFIXES}.difference(OUTPUT_SUFFIXES)
     if output is not None and output.suffix.lower() in other_suffixes and not output.is_dir():
         raise typer.BadParameter(f"{output} must end in {', '.join(OUTPUT_SUFFIXES)}, or be a folder", param_hint="-o")
 
@@ -209,27 +237,41 @@ def _plan(
     for source, root in sources:
         folder = source.parent if output is None else output / source.parent.relative_to(root)
         name = source.stem if stems[source.with_suffix("")] == 1 else source.name  # a.tif and a.jpg side by side
+        suffix = _FORMATS[output_format] or (source.suffix if source.suffix.lower() in OUTPUT_SUFFIXES else ".png")
         versions = [""] if num_images == 1 else [f"-{number}" for number in range(seed, seed + num_images)]
-        names = [f"{name}.color{version}.png" for version in versions]
-        targets = [output] if is_file else [folder / name for name in names]
-        if compare and _compare_path(targets[0]) == targets[0]:
-            raise typer.BadParameter(f"{targets[0]} is the name of the comparison: choose another", param_hint="-o")
-        for target in [*targets, *map(_compare_path, targets if compare else [])]:
-            if target.resolve() in originals:
-                raise typer.BadParameter(f"{target} is one of the photos, and would be replaced", param_hint="-o")
-        if targets[0] in taken:
-            raise typer.BadParameter(
-                f"{source} and {taken[targets[0]]} would both be written to {targets[0]}: colorize them one after"
-                " the other, each with its own -o",
-                param_hint="PHOTO",
-            )
-        taken[targets[0]] = source
-        jobs.append((source, targets))
+        count = count_pages(source) if pages == "all" and source.exists() else 1
+        if is_file and count > 1:
+            raise typer.BadParameter(f"{output} is one file, but {source} has {count} pages", param_hint="-o")
+        for page in range(count):
+            stem = name if count == 1 else f"{name}.page-{page + 1}"
+            targets = [output] if is_file else [folder / f"{stem}.color{version}{suffix}" for version in versions]
+            _check_targets(source, targets, compare, originals, taken)
+            taken[targets[0]] = source
+            jobs.append((source, page, targets))
     return jobs
+
+
+def _check_targets(source: Path, targets: list[Path], compare: bool, originals: set[Path], taken: dict) -> None:
+    """Refuse results that would be written over photos, over comparisons, or over one another."""
+    if compare and _compare_path(targets[0]) == targets[0]:
+        raise typer.BadParameter(f"{targets[0]} is the name of the comparison: choose another", param_hint="-o")
+    for target in [*targets, *map(_compare_path, targets if compare else [])]:
+        if target.resolve() in originals:
+            raise typer.BadParameter(f"{target} is one of the photos, and would be replaced", param_hint="-o")
+    if targets[0] in taken:
+        raise typer.BadParameter(
+            f"{source} and {taken[targets[0]]} would both be written to {targets[0]}: colorize them one after"
+            " the other, each with its own -o",
+            param_hint="PHOTO",
+        )
 
 
 def main() -> None:
     """Entry point of the `colorize` command."""
     for stream in (sys.stdout, sys.stderr):  # old disks hold names that are no UTF-8
         stream.reconfigure(errors="backslashreplace")
+    # Commands of their own, so that `colorize photo.jpg` needs no word more.
+    command = {"info": info.app, "restore": restore.app}.get(sys.argv[1] if len(sys.argv) > 1 else "")
+    if command is not None:
+        command(sys.argv[2:], prog_name=f"colorize {sys.argv[1]}")
     app()

@@ -1,75 +1,182 @@
-"""A result says of itself, in XMP, that a trained model made its colors."""
+"""
+A result says of itself, in its XMP, that a trained model made its colors: which, how, and of which gray.
 
-import re
-from collections.abc import Iterator
-from itertools import islice
-from xml.etree import ElementTree
+Source: IPTC Photo Metadata Standard 2025.1 for the properties that every program knows; the rest has a vocabulary of
+its own, `RECORD`.
+"""
+
+import base64
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from xml.dom.minidom import Document
+
+import numpy as np
+
+from colorize_pipeline import __version__
+from colorize_pipeline.apps.xmp import (
+    IPTC,
+    encode_packet,
+    parse_packet,
+    properties,
+    remove_properties,
+    set_properties,
+    text_of,
+)
 
 
-_RDF, _IPTC = "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
-
-# Source: IPTC Photo Metadata Standard 2025.1, Digital Source Type; its value for a photo with parts that a model made.
+# For a photo with parts that a model made: IPTC, Digital Source Type.
 _SYNTHETIC = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+RECORD = "urn:colorize-pipeline:record:1.0/"
+_PREFIX = "colorize"
+SOFTWARE = f"colorize-pipeline {__version__}"
 
-# Source: XMP specification part 1, section 7: a packet, and the descriptions in it, which name the same `about`.
-_EMPTY_PACKET = (
-    f'<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    f'<rdf:RDF xmlns:rdf="{_RDF}"></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-).encode()
-_DESCRIPTION = (
-    f'<%b:Description %b:about=%b xmlns:Iptc4xmpExt="{_IPTC}" Iptc4xmpExt:DigitalSourceType="{_SYNTHETIC}"/>'.encode()
-)
-_END_OF_RDF = re.compile(rb"</([\w.-]+):RDF\s*>")
-_ABOUT = re.compile(rb":about\s*=\s*(\"[^\"]*\"|'[^']*')")
-# The property as an attribute, as an element that names a resource, and as an element with a text; then its value.
-_SOURCE_TYPE = re.compile(
-    rb"(\s[\w.-]+:DigitalSourceType\s*=\s*[\"']|<[\w.-]+:DigitalSourceType\s+[\w.-]+:resource\s*=\s*[\"']"
-    rb"|<[\w.-]+:DigitalSourceType\s*>)[^\"'<>]*"
-)
-_MAX_EDITS = 16
-# Room that editors leave for changes in place (part 1, section 7.3.2); the mark takes it, as JPEG holds 64 KB.
-_PADDING = re.compile(rb"\s+(?=<\?xpacket end)")
+# The gray is also told coarsely, as means of the fields of a grid: so it can be said how far an edited one is off.
+_GRID = 16
+_ROWS_PER_BLOCK = 1024
 
 
-def mark_synthetic(xmp: bytes | None) -> bytes:
+@dataclass(frozen=True)
+class Gray:
     """
-    State in an XMP packet that a trained model made part of the picture. All else in it stays, byte for byte, but for
-    padding.
+    What identifies a luma plane.
 
     Args:
-        xmp (`bytes` or `None`): The photo's packet, in UTF-8. Where it names a source (a scanned negative), the
-            new one takes its place.
+        width (`int`), height (`int`): In pixels.
+        bits (`int`): 8 or 16.
+        sha256 (`str`): Of the line `WIDTH HEIGHT BITS` and the codes, row by row, those of 16 bit in big-endian order.
+        means (`str`): The means of a grid of 16 x 16 fields, white = 65535, as `uint16` in big-endian order in base64.
+    """
+
+    width: int
+    height: int
+    bits: int
+    sha256: str
+    means: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """
+    How a result was made.
+
+    Args:
+        software (`str`): Name and version of this package.
+        model (`str`): The folder or the Hub name of the model, as the user gave it, or `"default"`.
+        revision (`str`): Of the model: a commit of the Hub, or the hash of its weights.
+        seed (`int`): With the same settings it gives the same colors.
+        settings (`dict`): Arguments of the call of the pipeline.
+        gray (`Gray` or `None`): The luma that went in.
+    """
+
+    software: str
+    model: str
+    revision: str
+    seed: int
+    settings: dict
+    gray: Gray | None = None
+
+
+def identify_gray(luma: np.ndarray) -> Gray:
+    """Identify a luma plane of shape `(height, width)`, type `uint8` or `uint16`."""
+    height, width = luma.shape
+    bits = 8 * luma.dtype.itemsize
+    digest = hashlib.sha256(f"{width} {height} {bits}\n".encode())
+    for start in range(0, height, _ROWS_PER_BLOCK):
+        digest.update(luma[start : start + _ROWS_PER_BLOCK].astype(luma.dtype.newbyteorder(">")).tobytes())
+    means = np.rint(gray_means(luma)).astype(">u2").tobytes()
+    return Gray(width, height, bits, digest.hexdigest(), base64.b64encode(means).decode())
+
+
+def gray_means(luma: np.ndarray) -> np.ndarray:
+    """Mean luma of each of 16 x 16 fields, white = 65535; a photo of fewer pixels repeats them."""
+    rows, columns = (np.linspace(0, side, _GRID + 1).astype(int) for side in luma.shape)
+    means = np.empty((_GRID, _GRID))
+    for i, (top, bottom) in enumerate(zip(rows[:-1], rows[1:], strict=True)):
+        line = luma[top : max(bottom, top + 1)].mean(axis=0, dtype=np.float64)
+        for j, (left, right) in enumerate(zip(columns[:-1], columns[1:], strict=True)):
+            means[i, j] = line[left : max(right, left + 1)].mean()
+    return means * (257 if luma.dtype == np.uint8 else 1)
+
+
+def distance(luma: np.ndarray, gray: Gray) -> np.ndarray:
+    """How far the mean of each field is from that of the recorded gray, in 8-bit codes: `(16, 16)`, at least that."""
+    recorded = np.frombuffer(base64.b64decode(gray.means), ">u2")
+    if recorded.size != _GRID**2:
+        raise ValueError("the record of the gray is damaged")
+    return np.abs(gray_means(luma) - recorded.reshape(_GRID, _GRID)) / 257
+
+
+def mark_synthetic(xmp: bytes | None, record: Record | None = None) -> bytes:
+    """
+    State in a packet that a trained model made part of the picture, and how. All else in it stays.
+
+    Args:
+        xmp (`bytes` or `None`): The photo's packet. Where it names a source (a scanned negative), the new one takes
+            its place.
+        record (`Record`, *optional*): How the result was made.
 
     Raises:
-        `ValueError`: if the packet is damaged, or of a form that cannot be written into.
+        `ValueError`: if the packet is damaged.
     """
-    packet = _PADDING.sub(b"", (xmp or _EMPTY_PACKET).rstrip(b"\0"))
-    # Edits are made on the text, since the tree would write all else anew; the tree says whether an edit is right.
-    for edited in islice(_edits(packet), _MAX_EDITS):
-        if _sources(edited) == [_SYNTHETIC]:
-            return edited
-    raise ValueError("the photo's XMP could not be extended: it does not say that a model made the colors")
+    document = parse_packet(xmp)
+    remove_properties(document, RECORD)
+    values = {(IPTC, "Iptc4xmpExt", "DigitalSourceType"): _SYNTHETIC}
+    if record is not None:
+        values[IPTC, "Iptc4xmpExt", "AISystemUsed"] = "colorize-pipeline"
+        values[IPTC, "Iptc4xmpExt", "AISystemVersionUsed"] = record.software.split()[-1]
+        for name, value in asdict(record).items():
+            values[RECORD, _PREFIX, name] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    set_properties(document, values)
+    return encode_packet(document)
 
 
-def _edits(packet: bytes) -> Iterator[bytes]:
-    """Packets in which the property may have the new value."""
-    about = _ABOUT.search(packet)
-    for end in reversed(list(_END_OF_RDF.finditer(packet))):
-        description = _DESCRIPTION % (end[1], end[1], about[1] if about else b'""')
-        yield packet[: end.start()] + description + packet[end.start() :]
-    for found in _SOURCE_TYPE.finditer(packet):
-        yield packet[: found.end(1)] + _SYNTHETIC.encode() + packet[found.end() :]
+def unmark(xmp: bytes) -> bytes:
+    """Take back what [`mark_synthetic`] states: for the gray that is in a result, which no model made."""
+    document = parse_packet(xmp)
+    remove_properties(document, RECORD)
+    ours = ("DigitalSourceType", "AISystemUsed", "AISystemVersionUsed")
+    for name, node in properties(document, IPTC).items():
+        if name in ours and (name != "DigitalSourceType" or _source(document) == _SYNTHETIC):
+            if hasattr(node, "ownerElement"):
+                node.ownerElement.removeAttributeNode(node)
+            else:
+                node.parentNode.removeChild(node)
+    return encode_packet(document)
 
 
-def _sources(packet: bytes) -> list[str]:
-    """What the picture itself, not one that it was made of, is said to come from."""
+def _source(document: Document) -> str:
+    node = properties(document, IPTC).get("DigitalSourceType")
+    if node is None:
+        return ""
+    return text_of(node) or (node.getAttribute("rdf:resource") if hasattr(node, "getAttribute") else "")
+
+
+def is_synthetic(xmp: bytes | None) -> bool:
+    """Whether a packet says that a model made part of the picture."""
+    return bool(xmp) and _source(parse_packet(xmp)) == _SYNTHETIC
+
+
+def read_record(xmp: bytes | None) -> Record | None:
+    """
+    Read how a result was made; `None` if the packet does not say.
+
+    Raises:
+        `ValueError`: if the packet or the record is damaged.
+    """
+    found = properties(parse_packet(xmp), RECORD)
+    if not found:
+        return None
     try:
-        tree = ElementTree.fromstring(packet)
-    except ElementTree.ParseError:
-        return []
-    name, sources = f"{{{_IPTC}}}DigitalSourceType", []
-    for rdf in tree.iter(f"{{{_RDF}}}RDF"):
-        for description in rdf.findall(f"{{{_RDF}}}Description"):
-            sources += [description.attrib[name]] if name in description.attrib else []
-            sources += [element.get(f"{{{_RDF}}}resource") or element.text for element in description.findall(name)]
-    return sources
+        words = {name: text_of(node) for name, node in found.items()}
+        gray = json.loads(words.get("gray", "null"))
+        return Record(
+            software=words["software"],
+            model=words["model"],
+            revision=words["revision"],
+            seed=int(words["seed"]),
+            settings=json.loads(words["settings"]),
+            gray=None if gray is None else Gray(**gray),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"its record of how it was made is damaged ({error})") from error

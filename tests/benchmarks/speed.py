@@ -20,7 +20,8 @@ from PIL import Image
 from skimage.data import astronaut
 
 from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline
-from colorize_pipeline.apps.photo_file import read_photo, write_photo
+from colorize_pipeline.apps.reading import read_photo
+from colorize_pipeline.apps.writing import write_photo
 
 
 SIZE = (4000, 3000)

@@ -1,0 +1,154 @@
+"""One photo through the pipeline, in its own color space, without holding the result in memory as a whole."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from colorize_pipeline.apps import color_space
+from colorize_pipeline.apps.gray import luma_of
+from colorize_pipeline.apps.photo import Photo
+from colorize_pipeline.apps.provenance import SOFTWARE, Record, identify_gray
+from colorize_pipeline.color import join_blocks
+
+
+if TYPE_CHECKING:  # it takes seconds to import, and whoever has one has done so
+    from colorize_pipeline import ColorizationPipeline
+
+_SNAPSHOT = re.compile(r"/snapshots/([0-9a-f]{40})(/|$)")
+
+
+@dataclass(frozen=True)
+class Painting:
+    """
+    Colors for a photo, which are joined with it as they are written.
+
+    Args:
+        luma (`torch.Tensor` of shape `(height, width)`): The photo's gray in codes, `uint8` or `uint16`.
+        chroma (`torch.Tensor` of shape `(2, rows, columns)`): What was painted, for the look of the photo in sRGB.
+        space (`RgbSpace` or `None`): Of the photo, if it is not sRGB.
+    """
+
+    luma: torch.Tensor
+    chroma: torch.Tensor
+    space: color_space.RgbSpace | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (*self.luma.shape, 3)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(str(self.luma.dtype).removeprefix("torch."))
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """RGB codes `(rows, width, 3)`, from the top; `rgb_to_luma` of them is the luma, in any space."""
+        adapt = None if self.space is None else color_space.carry_over(self.space)
+        for _, block in join_blocks(self.luma, self.chroma, adapt):
+            yield block.numpy()
+
+    def whole(self) -> np.ndarray:
+        """All of them."""
+        codes = np.empty(self.shape, self.dtype)
+        start = 0
+        for block in self.blocks():
+            codes[start : start + len(block)] = block
+            start += len(block)
+        return codes
+
+
+def paint_photo(
+    pipe: "ColorizationPipeline",
+    photo: Photo,
+    seeds: list[int],
+    num_inference_steps: int | None = None,
+    saturation: float = 1.0,
+) -> list[Painting]:
+    """
+    Colorize one photo.
+
+    Args:
+        pipe (`ColorizationPipeline`): With any device and scheduler.
+        photo (`Photo`): As [`read_photo`] gives it.
+        seeds (`list` of `int`): One for each version.
+        num_inference_steps (`int`, *optional*), saturation (`float`, *optional*): As in the call of the pipeline.
+
+    Returns:
+        `list` of `Painting`: One for each seed. In sRGB their codes are those of the pipeline's own images.
+
+    Raises:
+        `ValueError`: as the pipeline; and if it painted NaN, which damaged weights do.
+    """
+    luma = torch.from_numpy(luma_of(photo))
+    space = color_space.other_space(photo.icc_profile)
+    seen = luma if space is None else look_in_srgb(luma, space)
+    chromas = pipe(
+        seen.numpy(),
+        num_images_per_input=len(seeds),
+        num_inference_steps=num_inference_steps,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        output_type="chroma",
+    ).chroma
+    if any(chroma.isnan().any() for chroma in chromas):
+        raise ValueError(
+            "the network painted NaN instead of colors: its weights are damaged, or its dtype is too small for it"
+            " (take --dtype float32)"
+        )
+    return [Painting(luma, saturation * chroma, space) for chroma in chromas]
+
+
+def describe_call(
+    pipe: "ColorizationPipeline", model: str, painting: Painting, num_inference_steps: int | None, saturation: float
+) -> Record:
+    """
+    Record how a painting was made; its seed is for the caller to set.
+
+    Args:
+        model (`str`): As the user named it; empty for the one that ships. Of a folder only the last name is told.
+    """
+    config = pipe.config
+    return Record(
+        software=SOFTWARE,
+        model=(Path(model).resolve().name if Path(model).is_dir() else model) if model else "default",
+        revision=_revision(pipe),
+        seed=0,
+        settings={
+            "num_inference_steps": num_inference_steps or config.default_num_inference_steps,
+            "saturation": saturation,
+            "processing_resolution": config.default_processing_resolution,
+            "guidance_scale": config.default_guidance_scale,
+            "scheduler": type(pipe.scheduler).__name__,
+            "dtype": str(pipe.unet.dtype).removeprefix("torch."),
+        },
+        gray=identify_gray(painting.luma.numpy()),
+    )
+
+
+def _revision(pipe: "ColorizationPipeline") -> str:
+    """The commit of a model of the Hub, by the folder of its cache; or else the hash of the weights."""
+    folder = Path(str(pipe.unet.config.get("_name_or_path") or ""))
+    if found := _SNAPSHOT.search(folder.as_posix()):
+        return found[1]
+    digest = hashlib.sha256()
+    files = sorted(folder.glob("*.safetensors")) if folder.name else []
+    for path in files:
+        with path.open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+    return f"sha256:{digest.hexdigest()}" if files else "unknown"
+
+
+def look_in_srgb(luma: torch.Tensor, space: color_space.RgbSpace) -> torch.Tensor:
+    """Give the gray that a photo of another space would have in sRGB, at 16 bit."""
+    tone = torch.from_numpy(color_space.srgb_gray(space).astype(np.int32))
+    looked_up = torch.empty(luma.shape, dtype=torch.uint16)
+    factor = 257 if luma.dtype == torch.uint8 else 1
+    for start in range(0, len(luma), 512):
+        rows = slice(start, start + 512)
+        looked_up[rows] = tone[luma[rows].to(torch.int32) * factor].to(torch.uint16)
+    return looked_up

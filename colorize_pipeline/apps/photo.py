@@ -1,0 +1,99 @@
+"""A photo, and what its file said about it."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from colorize_pipeline.apps.exif import Exif
+
+
+# What reading or writing a photo may raise; anything else is a defect of this program. (Pillow's
+# UnidentifiedImageError is an OSError; it raises SyntaxError, TypeError and OverflowError for broken headers.)
+PHOTO_ERRORS = (
+    OSError, ValueError, SyntaxError, TypeError, OverflowError, MemoryError, Image.DecompressionBombError
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Photo:
+    """
+    A photo and what its file said about it.
+
+    Args:
+        image (`PIL.Image.Image` or `np.ndarray` of shape `(height, width)` or `(height, width, 3)`, type `uint16`):
+            Upright pixels, as the pipeline takes them.
+        alpha (`np.ndarray` of shape `(height, width)` and type `uint8` or `uint16`, or `None`): Opacity, if the file
+            had any.
+        exif (`Exif` or `None`): Without orientation and without what described the old file's storage.
+        icc_profile (`bytes` or `None`): Of RGB, as the result is: that of the file, or one that looks the same.
+        xmp (`bytes` or `None`): The packet, in UTF-8, made true of the upright photo.
+        iptc (`bytes` or `None`): The fields of IPTC-IIM.
+        dpi (`tuple` or `None`): Horizontal and vertical resolution.
+        texts (`dict` of `str`): The texts of a PNG by their keywords; the comment of a JPEG as `"Comment"`.
+        notes (`tuple` of `str`): What of the file could not be kept, and what its owner should know.
+    """
+
+    image: Image.Image | np.ndarray
+    alpha: np.ndarray | None = None
+    exif: Exif | None = None
+    icc_profile: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    texts: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sixteen_bit(self) -> bool:
+        """Whether the pixels hold 16 bit a channel."""
+        return isinstance(self.image, np.ndarray) or self.image.mode.startswith("I")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.image.shape[1::-1] if isinstance(self.image, np.ndarray) else self.image.size
+
+
+@dataclass(frozen=True)
+class Stored:
+    """
+    A file as it is: pixels before they are turned, and metadata before it is made true of the result.
+
+    Args:
+        image: As in [`Photo`], but not upright.
+        orientation (`int`): 1 to 8, as Exif counts.
+        icc_profile (`bytes` or `None`): Of any color model.
+        turned (`bool`): Whether the decoder has turned the pixels already.
+        The others: as in [`Photo`].
+    """
+
+    image: Image.Image | np.ndarray
+    alpha: np.ndarray | None = None
+    orientation: int = 1
+    turned: bool = False
+    exif: Exif | None = None
+    icc_profile: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    texts: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def scale_codes(codes: np.ndarray, depth: int) -> np.ndarray:
+    """Stretch codes of 9 to 16 bits to 16."""
+    if depth == 16:
+        return codes.astype(np.uint16, copy=False)
+    white = (1 << depth) - 1
+    return ((codes.astype(np.uint32) * 65_535 + white // 2) // white).astype(np.uint16)
+
+
+def round_to_eight_bit(codes: np.ndarray) -> np.ndarray:
+    """Round 16-bit codes to 8 bit, white to white, in blocks of rows; 8-bit codes pass."""
+    if codes.dtype == np.uint8:
+        return codes
+    rounded = np.empty(codes.shape, np.uint8)
+    for start in range(0, len(codes), 512):
+        rounded[start : start + 512] = (codes[start : start + 512].astype(np.uint32) + 128) // 257
+    return rounded
