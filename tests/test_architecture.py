@@ -49,14 +49,31 @@ def imported_rooms(path: Path) -> set[str]:
             rooms.add(node.module.split(".")[1])
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            rooms |= {module for module in modules if (ROOT / "train" / f"{module}.py").exists()}
+            rooms |= {module.split(".")[0] for module in modules if _is_of_training(module)}
     return rooms
+
+
+def _is_of_training(module: str) -> bool:
+    path = ROOT / "train" / module.replace(".", "/")
+    return module != "" and (path.is_dir() or path.with_suffix(".py").exists())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "colorize_pipeline").glob("*.py")), ids=lambda path: path.stem)
 def test_a_room_imports_only_what_the_design_allows(path):
     assert path.stem in ALLOWED, f"{path.name} is a new room: give it a place in the design and in this test"
     assert imported_rooms(path) <= ALLOWED[path.stem]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "train").glob("*/*.py")), ids=lambda path: path.stem)
+def test_what_serves_the_training_imports_no_command_and_only_rooms_below_its_own(path):
+    allowed = {
+        "optimization": {"optimization"},
+        "photos": {"optimization", "photos"},
+        "scoring": {"optimization", "photos", "scoring"},
+    }
+    commands = {path.stem for path in (ROOT / "train").glob("*.py")}
+
+    assert imported_rooms(path) & (commands | allowed.keys()) <= allowed[path.parent.name]
 
 
 def test_the_pipeline_file_imports_every_sibling_the_hub_loader_must_copy():
@@ -71,7 +88,7 @@ def test_the_pipeline_file_imports_every_sibling_the_hub_loader_must_copy():
 
 
 @pytest.mark.parametrize(
-    "path", sorted(ROOT.glob("colorize_pipeline/**/*.py")) + sorted(ROOT.glob("train/*.py")), ids=str
+    "path", sorted(ROOT.glob("colorize_pipeline/**/*.py")) + sorted(ROOT.glob("train/**/*.py")), ids=str
 )
 def test_a_file_can_be_read_in_one_sitting(path):
     lines = path.read_text().count("\n")
@@ -90,7 +107,7 @@ def test_no_room_of_the_apps_knows_two_formats_but_reading_and_writing():
 
 
 def test_nothing_imports_torchvision():
-    for path in [*ROOT.glob("colorize_pipeline/**/*.py"), *ROOT.glob("train/*.py"), *ROOT.glob("tests/*.py")]:
+    for path in [*ROOT.glob("colorize_pipeline/**/*.py"), *ROOT.glob("train/**/*.py"), *ROOT.glob("tests/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

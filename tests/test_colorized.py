@@ -9,9 +9,9 @@ import torch
 from conftest import seeded
 from diffusers import DDPMScheduler
 from diffusers.models.attention_processor import Attention
-from photo_dataset import SampleMaker
+from optimization.training_config import TrainingConfig, parse_config
+from photos.photo_dataset import SampleMaker
 from PIL import Image
-from training_config import TrainingConfig, parse_config
 
 from colorize_pipeline import create_unet
 from colorize_pipeline.likelihood import posterior, sampling_variances, to_clean_sample

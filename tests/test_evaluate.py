@@ -11,8 +11,8 @@ import datasets
 import pytest
 import torch
 from conftest import make_pipeline
-from painted_photos import load_spread
 from PIL import Image
+from scoring.painted_photos import load_spread
 from skimage import data
 
 
@@ -106,7 +106,7 @@ def test_the_table_names_the_feature_network_and_what_a_classifier_judged(evalua
 
 
 def test_a_feature_network_that_is_none_is_refused(tmp_path):
-    from feature_network import load_feature_network
+    from scoring.feature_network import load_feature_network
 
     with pytest.raises(ValueError, match="TorchScript file or user/repository/file"):
         load_feature_network(str(tmp_path / "missing.pt"))

@@ -49,8 +49,8 @@ def test_folders_become_a_data_set_that_streams_from_the_hub_into_training(hub, 
 import sys
 sys.path.insert(0, {str(ROOT / "train")!r})
 from diffusers import DDPMScheduler
-from photo_dataset import create_dataloader, load_photos
-from training_config import TrainingConfig
+from photos.photo_dataset import create_dataloader, load_photos
+from optimization.training_config import TrainingConfig
 rows = load_photos("ann/photos", "*.parquet", "train", streaming=True)
 config = TrainingConfig(
     output_dir="unused", dataset="ann/photos", streaming=True, preset="tiny", resolutions=[32], stage_photos=[8],

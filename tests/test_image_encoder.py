@@ -11,8 +11,8 @@ from conftest import make_encoder, make_pipeline, seeded
 from diffusers import DiffusionPipeline
 from efficientnet_lite_pytorch import EfficientNet
 from efficientnet_lite_pytorch.utils import get_model_params
+from optimization.pretrained_encoder import ENCODERS, encoder_config, load_pretrained_encoder, prepare_fine_tuning
 from PIL import Image
-from pretrained_encoder import ENCODERS, encoder_config, load_pretrained_encoder, prepare_fine_tuning
 from transformers import EfficientNetModel
 
 from colorize_pipeline import ColorizationPipeline, build_model_input

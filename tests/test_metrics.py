@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from scoring.two_sample_test import two_sample_accuracy, wilson_interval
 from skimage import data
-from two_sample_test import two_sample_accuracy, wilson_interval
 
 from colorize_pipeline import metrics
 

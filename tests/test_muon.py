@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from muon import MuonAdamW
+from optimization.muon import MuonAdamW
 
 from colorize_pipeline import create_unet
 

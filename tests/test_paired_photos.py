@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import seeded
-from paired_photos import find_pairs, lab_to_photo, read_pair
-from photo_dataset import create_dataloader, load_photos
+from optimization.training_config import TrainingConfig
+from photos.paired_photos import find_pairs, lab_to_photo, read_pair
+from photos.photo_dataset import create_dataloader, load_photos
 from PIL import Image
 from skimage.color import deltaE_cie76, rgb2lab
 from skimage.data import astronaut, chelsea, coffee
-from training_config import TrainingConfig
 
 from colorize_pipeline import ColorizationPipeline
 from colorize_pipeline.color import LUMA_WEIGHTS

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from photo_dataset import PhotoDataset, SampleMaker, load_photos
-from photo_rows import decode_once, read_row
+from optimization.training_config import TrainingConfig
+from photos.photo_dataset import PhotoDataset, SampleMaker, load_photos
+from photos.photo_rows import decode_once, read_row
 from PIL import Image
 from skimage import data
-from training_config import TrainingConfig
 
 from colorize_pipeline.apps.photo import PHOTO_ERRORS
 

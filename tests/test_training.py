@@ -14,10 +14,10 @@ import pytest
 import torch
 from conftest import seeded
 from diffusers import DDPMScheduler
-from photo_dataset import SampleMaker, draw_hints
+from optimization.training_config import TrainingConfig, parse_config
+from photos.photo_dataset import SampleMaker, draw_hints
 from PIL import Image
 from step_curve import read_training
-from training_config import TrainingConfig, parse_config
 
 from colorize_pipeline import ColorizationPipeline
 
@@ -177,7 +177,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_photos(photos, tm
 
 
 def samples(photos, tmp_path, number, **options):
-    from photo_dataset import create_dataloader
+    from photos.photo_dataset import create_dataloader
 
     from train import create_noise_scheduler
 

@@ -21,8 +21,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from training_config import parse_config
-from training_speed import training_flops
+from optimization.training_config import parse_config
+from optimization.training_speed import training_flops
 
 
 TRAIN = Path(__file__).parent

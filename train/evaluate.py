@@ -21,9 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from contact_sheet import contact_sheet
-from feature_network import disjoint_distance, extract_features, load_feature_network, load_lite2_features
-from painted_photos import (
+from PIL import Image, ImageOps
+from scoring.contact_sheet import contact_sheet
+from scoring.feature_network import disjoint_distance, extract_features, load_feature_network, load_lite2_features
+from scoring.painted_photos import (
     FLOOR,
     GRAY,
     MEAN,
@@ -37,9 +38,8 @@ from painted_photos import (
     load_spread,
     set_scheduler,
 )
-from PIL import Image, ImageOps
+from scoring.two_sample_test import two_sample_accuracy
 from tqdm import tqdm
-from two_sample_test import two_sample_accuracy
 
 from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline
 from colorize_pipeline.metrics import ColorScores, frechet_distance

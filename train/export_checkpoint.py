@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 import torch
-from painted_photos import SCHEDULERS, set_scheduler
+from scoring.painted_photos import SCHEDULERS, set_scheduler
 
 from colorize_pipeline import ColorizationPipeline
 from colorize_pipeline.hub import remove_loading_paths

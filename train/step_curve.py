@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from painted_photos import SCHEDULERS, Painter, load_spread, set_scheduler
 from PIL import Image, ImageOps
+from scoring.painted_photos import SCHEDULERS, Painter, load_spread, set_scheduler
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm import tqdm
 

@@ -22,13 +22,13 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import DDPMScheduler
 from diffusers.training_utils import EMAModel
-from muon import MuonAdamW
-from photo_dataset import create_dataloader
-from pretrained_encoder import FeatureEncoder, load_pretrained_encoder, prepare_fine_tuning
-from training_checkpoints import StopRequest, load_newest_checkpoint, save_checkpoint
-from training_config import TrainingConfig, parse_config
-from training_speed import measure_peak, training_flops
-from training_validation import Validation
+from optimization.muon import MuonAdamW
+from optimization.pretrained_encoder import FeatureEncoder, load_pretrained_encoder, prepare_fine_tuning
+from optimization.training_checkpoints import StopRequest, load_newest_checkpoint, save_checkpoint
+from optimization.training_config import TrainingConfig, parse_config
+from optimization.training_speed import measure_peak, training_flops
+from photos.photo_dataset import create_dataloader
+from scoring.training_validation import Validation
 
 from colorize_pipeline import ColorizationPipeline, build_model_input, create_unet
 

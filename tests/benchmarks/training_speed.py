@@ -24,10 +24,10 @@ from diffusers.training_utils import EMAModel
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "train"))
 
-from muon import MuonAdamW  # noqa: E402
-from photo_dataset import create_dataloader  # noqa: E402
-from training_config import parse_config  # noqa: E402
-from training_speed import measure_peak, training_flops  # noqa: E402
+from optimization.muon import MuonAdamW  # noqa: E402
+from optimization.training_config import parse_config  # noqa: E402
+from optimization.training_speed import measure_peak, training_flops  # noqa: E402
+from photos.photo_dataset import create_dataloader  # noqa: E402
 
 from colorize_pipeline import build_model_input, create_unet  # noqa: E402
 from train import create_noise_scheduler, training_target  # noqa: E402

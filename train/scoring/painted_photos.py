@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
-from photo_dataset import load_photos
-from photo_rows import readable_photos
+from photos.photo_dataset import load_photos
+from photos.photo_rows import readable_photos
 from PIL import Image
 
 from colorize_pipeline import ColorizationPipeline

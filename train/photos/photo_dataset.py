@@ -16,12 +16,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler
-from old_photos import degrade
-from paired_photos import find_pairs
-from photo_rows import decode_once, first_readable
+from optimization.training_config import TrainingConfig
+from photos.old_photos import degrade
+from photos.paired_photos import find_pairs
+from photos.photo_rows import decode_once, first_readable
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
-from training_config import TrainingConfig
 
 from colorize_pipeline.apps.reading import find_photos
 from colorize_pipeline.color import LUMA_WEIGHTS, rgb_to_chroma

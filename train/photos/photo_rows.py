@@ -9,7 +9,7 @@ from pathlib import Path
 
 import datasets
 from datasets.fingerprint import Hasher
-from paired_photos import read_pair, read_upright
+from photos.paired_photos import read_pair, read_upright
 from PIL import Image
 
 from colorize_pipeline.apps.photo import PHOTO_ERRORS

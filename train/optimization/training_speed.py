@@ -3,10 +3,10 @@
 import time
 
 import torch
-from pretrained_encoder import encoder_config, prepare_fine_tuning
+from optimization.pretrained_encoder import encoder_config, prepare_fine_tuning
+from optimization.training_config import TrainingConfig
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
-from training_config import TrainingConfig
 from transformers import EfficientNetModel
 
 from colorize_pipeline import create_unet

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import hf_hub_download
-from pretrained_encoder import load_pretrained_encoder
+from optimization.pretrained_encoder import load_pretrained_encoder
 
 from colorize_pipeline.metrics import frechet_distance
 

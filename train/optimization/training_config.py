@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from pretrained_encoder import ENCODERS, encoder_config
+from optimization.pretrained_encoder import ENCODERS, encoder_config
 from transformers import HfArgumentParser
 
 from colorize_pipeline.image_encoder import ENCODER_STRIDE, feature_channels

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from contact_sheet import contact_sheet
-from photo_dataset import load_photos
-from photo_rows import readable_photos
-from training_config import TrainingConfig
+from optimization.training_config import TrainingConfig
+from photos.photo_dataset import load_photos
+from photos.photo_rows import readable_photos
+from scoring.contact_sheet import contact_sheet
 
 from colorize_pipeline import ColorizationPipeline
 from colorize_pipeline.metrics import SSIM_WINDOW, score_colors
