@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import seeded
 from diffusers import DDPMScheduler
+from optimization.pretrained_encoder import load_pretrained_encoder, prepare_fine_tuning
 from optimization.training_config import TrainingConfig, parse_config
 from photos.photo_dataset import SampleMaker, draw_hints
 from PIL import Image
@@ -122,6 +123,25 @@ def test_a_run_stopped_by_sigterm_and_then_by_kill_9_continues_exactly(photos, u
         for folder in (tmp_path, uninterrupted)
     )
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_a_run_with_an_image_encoder_trains_its_late_layers_and_keeps_the_early_ones(photos, tmp_path):
+    options = {"image_encoder": "lite0", "encoder_resolution": 32, "frozen_encoder_photos": 32, "stage_photos": 64}
+    first = run([sys.executable], command(photos, tmp_path / "first", validation_photos=0, **options))
+    start = {"initial_pipeline": tmp_path / "first" / "pipeline", "encoder_learning_rate": 0}
+    second = run([sys.executable], command(photos, tmp_path / "second", validation_photos=0, **options, **start))
+
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    pretrained, trained, left = (
+        load_pretrained_encoder("lite0").state_dict(),
+        *(
+            ColorizationPipeline.from_pretrained(tmp_path / name / "pipeline").image_encoder.state_dict()
+            for name in ("first", "second")
+        ),
+    )
+    changed = {name for name in pretrained if not torch.equal(pretrained[name], trained[name])}
+    assert changed == set(prepare_fine_tuning(load_pretrained_encoder("lite0"), learning_rate=1e-4))
+    assert all(torch.equal(trained[name], left[name]) for name in trained)
 
 
 def test_a_run_killed_between_its_last_checkpoint_and_its_pipeline_writes_the_pipeline(

@@ -4,7 +4,8 @@ How fast training is beside a plain loop, with the same network, batch and photo
     python tests/benchmarks/training_speed.py ../shared/photos --batch-size 64 --resolutions 64 128
 
 The plain loop does what the usual script for unconditional diffusion does: it decodes and crops every file when its
-turn comes, keeps the default memory layout and optimizer, and reads the loss after every update; once in float32, that
+turn comes, keeps the default memory layout and optimizer, trains the same layers of the image encoder without
+preparing them, and reads the loss after every update; once in float32, that
 script's default, and once in bfloat16. Ours is `train/train.py`'s own configuration of the small network, without and
 with `--compile true` (which takes minutes to start). Prints photos per second and the share of what a large
 convolution reaches on this machine, in rounds that take turns, and the ratios of the medians.
@@ -25,6 +26,11 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "train"))
 
 from optimization.muon import MuonAdamW  # noqa: E402
+from optimization.pretrained_encoder import (  # noqa: E402
+    FeatureEncoder,
+    load_pretrained_encoder,
+    prepare_fine_tuning,
+)
 from optimization.training_config import parse_config  # noqa: E402
 from optimization.training_speed import measure_peak, training_flops  # noqa: E402
 from photos.photo_dataset import create_dataloader  # noqa: E402
@@ -49,13 +55,23 @@ class Loop:
         self.config, self.dtype = parse_config(arguments), dtype
         self.noise_scheduler = create_noise_scheduler(self.config)
         self.unet = create_unet(**self.config.network)
+        image_encoder = load_pretrained_encoder(self.config.image_encoder)
+        fine_tuned = prepare_fine_tuning(image_encoder, self.config.encoder_learning_rate)
+        if not ours:
+            image_encoder = load_pretrained_encoder(self.config.image_encoder).requires_grad_(False)
+            fine_tuned = {name: image_encoder.get_parameter(name).requires_grad_() for name in fine_tuned}
+        self.encoder = FeatureEncoder(image_encoder)
+        for network in (self.unet, self.encoder):
+            if ours:
+                network.to(memory_format=torch.channels_last)
+            if compiled:
+                network.compile()
+        self.parameters = [*self.unet.parameters(), *fine_tuned.values()]
         if ours:
-            self.unet.to(memory_format=torch.channels_last)
-        if compiled:
-            self.unet.compile()
-        parameters = self.unet.parameters()
-        self.optimizer = MuonAdamW(parameters, weight_decay=0.01) if ours else torch.optim.AdamW(parameters)
-        self.ema = EMAModel(self.unet.parameters(), foreach=ours)
+            self.optimizer = MuonAdamW(self.unet.parameters(), 0.01, fine_tuned.values())
+        else:
+            self.optimizer = torch.optim.AdamW(self.parameters)
+        self.ema = EMAModel(self.parameters, foreach=ours)
         self.read_loss = not ours
         self.batches = iter(create_dataloader(self.config, self.noise_scheduler, 0, 0, 1))
 
@@ -64,14 +80,15 @@ class Loop:
         clean_sample, noise, timesteps = batch["clean_sample"], batch["noise"], batch["timestep"]
         noisy_sample = self.noise_scheduler.add_noise(clean_sample, noise, timesteps)
         with torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32):
-            model_input = build_model_input(noisy_sample, batch["luminance"], batch["hints"])
+            features = self.encoder(batch["encoder_luminance"], clean_sample.shape[2:])
+            model_input = build_model_input(noisy_sample, batch["luminance"], batch["hints"], features)
             output = self.unet(model_input, timesteps, return_dict=False)[0]
         loss = F.mse_loss(output.float(), training_target(self.noise_scheduler, clean_sample, noise, timesteps))
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.ema.step(self.unet.parameters())
+        self.ema.step(self.parameters)
         if self.read_loss:
             loss.item()
 
