@@ -1,0 +1,280 @@
+"""The plan of a job: which photos are read, where each result goes, and what is passed over and why."""
+
+import fnmatch
+import hashlib
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+# Results are told from photos by their names, so that a folder can be colorized again.
+_RESULT_NAME = re.compile(r".*\.(color|compare)(-\d+)?")
+
+# Everything of ours that is not a result lies in folders of this name: unfinished files, and the journal.
+WORKPLACE = ".colorize"
+
+_OTHER_SUFFIXES = (".heic", ".heif", ".jpe", ".jxl", ".pdf", ".psd", ".svg", ".xcf")
+
+# File systems take names of 255 bytes; ".compare.jpg" is two longer than ".color.png", and shares its stem.
+_MAX_NAME_BYTES = 253
+
+
+class PlanError(ValueError):
+    """What was asked for cannot be planned. `option` is the part of the command that is at fault."""
+
+    def __init__(self, message: str, option: str):
+        super().__init__(message)
+        self.option = option
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """
+    One photo and its results.
+
+    Args:
+        source (`str`): Path of the photo.
+        targets (`tuple` of `str`): Path of the result for each version.
+        size (`int`): Bytes of the photo.
+        modified_ns (`int`): When it was modified last, in nanoseconds of the epoch.
+        problem (`str`): Why it cannot be colorized, if that is plain without opening it.
+    """
+
+    source: str
+    targets: tuple[str, ...]
+    size: int = 0
+    modified_ns: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """
+    Something in a folder that is not colorized.
+
+    Args:
+        path (`str`): What it is.
+        reason (`str`): Why.
+        lost (`bool`): Whether that is a fault: there may be photos in it that were meant.
+    """
+
+    path: str
+    reason: str
+    lost: bool = False
+
+
+@dataclass(frozen=True)
+class Selection:
+    """
+    Which of the photos found in folders are wanted; those named on the command line always are.
+
+    Args:
+        only (`tuple` of `str`): Shell patterns for names, or for paths below the folder; none means all.
+        exclude (`tuple` of `str`): The same for those to leave out.
+        newer_than (`float` or `None`): Seconds of the epoch.
+    """
+
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    newer_than: float | None = None
+
+    def refusal(self, relative: str, modified_ns: int) -> str:
+        """Why a photo is not wanted, or nothing."""
+        if self.only and not _matches(relative, self.only):
+            return "not asked for by --only"
+        if _matches(relative, self.exclude):
+            return "left out by --exclude"
+        if self.newer_than is not None and modified_ns <= self.newer_than * 1e9:
+            return "not newer than --newer-than"
+        return ""
+
+
+@dataclass
+class Plan:
+    """What is to be done, in this order, and what is passed over."""
+
+    jobs: list[Job] = field(default_factory=list)
+    passed_over: list[PassedOver] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    source: str
+    root: str
+    size: int = 0
+    modified_ns: int = 0
+    problem: str = ""
+
+
+def make_plan(
+    photos: list[str],
+    output: str | None,
+    numbers: range,
+    compare: bool,
+    selection: Selection,
+    photo_suffixes: tuple[str, ...],
+    output_suffixes: tuple[str, ...],
+) -> Plan:
+    """
+    Decide which photos are read and where each result goes, before anything is done.
+
+    Args:
+        photos (`list` of `str`): Photos and folders, as on the command line. A photo that is missing gets a job with
+            a `problem`.
+        output (`str` or `None`): File or folder of the results; `None` is beside each photo.
+        numbers (`range`): The seed of each version.
+        compare (`bool`): Whether comparisons are wanted too.
+        selection (`Selection`): Which photos of a folder are wanted.
+        photo_suffixes, output_suffixes (`tuple` of `str`): What can be read and written.
+
+    Raises:
+        `PlanError`: if there is nothing to do, if `output` does not fit, or if a result would replace a photo or
+            another result.
+    """
+    plan = Plan()
+    found: dict[str, _Found] = {}  # by absolute path, since a photo may be named twice
+    stems = Counter()  # of all photos, so that the names of results do not depend on the selection
+    for path in photos:
+        if not os.path.isdir(path):
+            entries = [_look_at(path, os.path.dirname(path))]
+        else:
+            entries = _walk(path, path, selection, photo_suffixes, plan.passed_over, stems)
+        for entry in entries:
+            if found.setdefault(os.path.abspath(entry.source), entry) is entry:
+                stems[os.path.splitext(entry.source)[0]] += 1
+    if not found:
+        there = f" ({len(plan.passed_over)} passed over)" if plan.passed_over else ""
+        raise PlanError(f"there are no photos in {', '.join(photos)}{there}", "PHOTO")
+    is_file = output is not None and _suffix(output) in output_suffixes and not os.path.isdir(output)
+    if is_file and (len(found) > 1 or len(numbers) > 1):
+        raise PlanError(f"{output} is one file, but there are several results: name a folder", "-o")
+    # "out.psd" was meant for a file, the folders "album.1936" and "Dr. Smith" were not.
+    other_suffixes = {*photo_suffixes, *_OTHER_SUFFIXES}.difference(output_suffixes)
+    if output is not None and _suffix(output) in other_suffixes and not os.path.isdir(output):
+        raise PlanError(f"{output} must end in {', '.join(output_suffixes)}, or be a folder", "-o")
+
+    real_folders: dict[str, str] = {}
+    originals = {_real(entry.source, real_folders) for entry in found.values()}
+    taken: dict[str, str] = {}
+    for entry in found.values():
+        folder, name = os.path.split(entry.source)
+        if output is not None:
+            folder = os.path.normpath(os.path.join(output, os.path.relpath(folder or ".", entry.root or ".")))
+        stem = os.path.splitext(entry.source)[0]
+        name = os.path.splitext(name)[0] if stems[stem] == 1 else name  # a.tif and a.jpg side by side
+        versions = [""] if len(numbers) == 1 else [f"-{number}" for number in numbers]
+        targets = [os.path.join(folder, result_name(name, version)) for version in versions]
+        targets = (output,) if is_file else tuple(targets)
+        if compare and compare_path(targets[0]) == targets[0]:
+            raise PlanError(f"{targets[0]} is the name of the comparison: choose another", "-o")
+        for target in [*targets, *map(compare_path, targets if compare else [])]:
+            if _real(target, real_folders) in originals:
+                raise PlanError(f"{target} is one of the photos, and would be replaced", "-o")
+        if targets[0] in taken:
+            raise PlanError(
+                f"{entry.source} and {taken[targets[0]]} would both be written to {targets[0]}: colorize them one"
+                " after the other, each with its own -o",
+                "PHOTO",
+            )
+        taken[targets[0]] = entry.source
+        plan.jobs.append(Job(entry.source, targets, entry.size, entry.modified_ns, entry.problem))
+    return plan
+
+
+def result_name(name: str, version: str) -> str:
+    """
+    Name the result of a photo. A name too long for the file system is cut, and told from others by its checksum.
+
+    Args:
+        name (`str`): Of the photo, without its suffix.
+        version (`str`): Empty, or a hyphen and a seed.
+    """
+    ending = f".color{version}.png"
+    room = _MAX_NAME_BYTES - len(ending)
+    encoded = os.fsencode(name)
+    if len(encoded) > room:
+        mark = f"~{hashlib.sha256(encoded).hexdigest()[:8]}"
+        # Cut between characters where the name is UTF-8.
+        name = encoded[: room - len(mark)].decode(errors="ignore") + mark
+    return name + ending
+
+
+def compare_path(target: str) -> str:
+    """photo.color-2.png -> photo.compare-2.jpg; other.tif -> other.compare.jpg"""
+    folder, name = os.path.split(target)
+    stem = os.path.splitext(name)[0]
+    stem = stem if _RESULT_NAME.fullmatch(stem) else f"{stem}.color"
+    return os.path.join(folder, f"{'.compare'.join(stem.rsplit('.color', 1))}.jpg")
+
+
+def _walk(
+    folder: str,
+    root: str,
+    selection: Selection,
+    photo_suffixes: tuple[str, ...],
+    passed_over: list[PassedOver],
+    stems: Counter,
+) -> Iterator[_Found]:
+    """Find the photos in a folder and those below it, sorted. What is hidden is seldom what it says."""
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        passed_over.append(PassedOver(folder, f"folder cannot be read: {error.strerror}", lost=True))
+        return
+    for entry in entries:
+        suffix, reason = _suffix(entry.name), ""
+        if entry.name == WORKPLACE:
+            continue
+        if entry.name.startswith("."):
+            reason = "hidden"
+        elif entry.is_dir():
+            if not entry.is_symlink():
+                yield from _walk(entry.path, root, selection, photo_suffixes, passed_over, stems)
+                continue
+            reason = "link to a folder"
+        elif suffix not in photo_suffixes:
+            reason = f"not a photo by its suffix: {suffix}" if suffix else "not a photo: no suffix"
+        elif _RESULT_NAME.fullmatch(os.path.splitext(entry.name)[0]):
+            reason = "result of an earlier run by its name"
+        else:
+            photo = _look_at(entry.path, root)
+            reason = selection.refusal(os.path.relpath(entry.path, root), photo.modified_ns)
+            if not reason:
+                yield photo
+                continue
+            stems[os.path.splitext(entry.path)[0]] += 1
+        passed_over.append(PassedOver(entry.path, reason))
+
+
+def _look_at(path: str, root: str) -> _Found:
+    """See what can be seen of a file without opening it."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        return _Found(path, root, problem=getattr(error, "strerror", "") or str(error))
+    if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for ever
+        return _Found(path, root, status.st_size, status.st_mtime_ns, "not a regular file")
+    return _Found(path, root, status.st_size, status.st_mtime_ns)
+
+
+def _matches(relative: str, patterns: tuple[str, ...]) -> bool:
+    name = os.path.basename(relative)
+    return any(fnmatch.fnmatch(relative, pattern) or fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _real(path: str, real_folders: dict[str, str]) -> str:
+    """`os.path.realpath`, with what it found out of folders kept: it asks for every part of every path."""
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    folder, name = os.path.split(path)
+    if folder not in real_folders:
+        real_folders[folder] = os.path.realpath(folder)
+    return os.path.join(real_folders[folder], name)
