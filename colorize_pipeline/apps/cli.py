@@ -88,12 +88,11 @@ def colorize(
     selection = Selection(tuple(only or ()), tuple(exclude or ()), _parse_date(newer_than))
     with _streams(photos, output) as (photos, output, names):
         plan = _plan(photos, output, range(seed, seed + num_images), compare, selection)
-        folder = output if output is not None and not (output,) == plan.jobs[0].targets else None
         request = Request(seed, overwrite, retry_failed, compare)
         if dry_run:
-            code = tell_plan(plan, request, folder, workers)
+            code = tell_plan(plan, request, workers)
         else:
-            code = run_plan(plan, settings, request, folder, report, workers, engine, Console(len(plan.jobs), names))
+            code = run_plan(plan, settings, request, report, workers, engine, Console(len(plan.jobs), names))
     raise typer.Exit(code)
 
 

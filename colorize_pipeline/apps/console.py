@@ -1,6 +1,7 @@
 """A run as the user sees it: what is planned, how it goes, what has become of it. Results go to standard output, all
 else to standard error."""
 
+import itertools
 import os
 import signal
 import sys
@@ -82,21 +83,20 @@ class Console:
                 self.say(f"{number} photos: {note}")
 
 
-def tell_plan(plan: Plan, request: Request, folder: str | None, workers: int | None) -> int:
+def tell_plan(plan: Plan, request: Request, workers: int | None) -> int:
     """
     Tell every photo and what would become of it, what is passed over, and how long it would take. Nothing is written.
 
     Args:
         plan (`Plan`): What to tell.
         request (`Request`): What is asked for.
-        folder (`str` or `None`): The output folder.
         workers (`int` or `None`): How many would paint at the same time.
 
     Returns:
         `int`: The exit code.
     """
     try:
-        entries, seconds = peek(folder) if folder is not None else ({}, None)
+        entries, seconds = peek(plan.folder) if plan.folder is not None else ({}, None)
     except JournalError as error:
         print(error, file=sys.stderr)
         return 1
@@ -104,7 +104,7 @@ def tell_plan(plan: Plan, request: Request, folder: str | None, workers: int | N
     claimed_by = {entry.run for entry in entries.values()}
     todo, totals = [], Counter()
     for job in plan.jobs:
-        decision = decide(job, request, entries, folder, -1, claimed_by)
+        decision = decide(job, request, entries, plan.folder, -1, claimed_by)
         if problem := job.problem or decision.failed:
             totals[NOT_COLORIZED] += 1
             print(f"{job.source}: cannot be colorized: {problem}")
@@ -129,7 +129,6 @@ def run_plan(
     plan: Plan,
     settings: Settings,
     request: Request,
-    folder: str | None,
     report: str | None,
     workers: int | None,
     engine: str,
@@ -142,7 +141,6 @@ def run_plan(
         plan (`Plan`): What to do.
         settings (`Settings`): How to paint.
         request (`Request`): What is asked for.
-        folder (`str` or `None`): The output folder; `None` is beside the photos, or one file.
         report (`str` or `None`): Where to write the report.
         workers (`int` or `None`): How many paint at the same time.
         engine (`str`): `"local"` or `"ray"`.
@@ -154,11 +152,11 @@ def run_plan(
     folders = {os.path.dirname(target) or "." for job in plan.jobs for target in job.targets}
     with _stoppable():
         try:
-            with closing(Journal(folder, settings.of_colors(), settings.overwrite)) as journal:
+            with closing(Journal(plan.folder, settings.of_colors(), settings.overwrite)) as journal:
                 remove_unfinished(folders)
                 journal.bury()
                 at_once = _CLAIMED_AT_ONCE_FOR_RAY if engine == "ray" else _CLAIMED_AT_ONCE
-                run = Run(plan.jobs, request, journal, folder, at_once, console.advance)
+                run = Run(plan.jobs, request, journal, plan.folder, at_once, console.advance)
                 try:
                     with closing(_outcomes(run, settings, len(plan.jobs), workers, engine)) as outcomes:
                         for outcome in outcomes:
@@ -176,7 +174,7 @@ def run_plan(
                         console.tell_result(page)
                 journal.finish()
         except _Stopped as stopped:
-            again = "." if folder is None else ": give the same command again to go on."
+            again = "." if plan.folder is None else ": give the same command again to go on."
             console.say(f"Stopped{again}")
             return 128 + stopped.args[0]
         except (JournalError, EngineError) as error:
@@ -190,13 +188,20 @@ def run_plan(
 
 
 def _outcomes(run: Run, settings: Settings, photos: int, workers: int | None, engine: str) -> Iterator[Outcome]:
+    tasks = run.tasks()
+    if (first := next(tasks, None)) is None:  # a job that is done, or has nothing that can be painted, ends at once
+        return
+    tasks = itertools.chain([first], tasks)
     # Imported here, for it takes Pillow and NumPy, which a dry run can do without.
     from colorize_pipeline.apps.engines import paint_here, paint_in_processes, paint_on_ray
 
+    workers = workers or (None if engine == "ray" else _default_workers(photos, settings.device))
     if engine == "ray":
-        return paint_on_ray(run.tasks(), settings, workers)
-    workers = workers or _default_workers(photos, settings.device)
-    return paint_here(run.tasks(), settings) if workers == 1 else paint_in_processes(run.tasks(), settings, workers)
+        yield from paint_on_ray(tasks, settings, workers)
+    elif workers == 1:
+        yield from paint_here(tasks, settings)
+    else:
+        yield from paint_in_processes(tasks, settings, workers)
 
 
 def _default_workers(photos: int, device: str) -> int:

@@ -1,6 +1,5 @@
 """Where the workers run: in this process, in one process each, or on a Ray cluster."""
 
-import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -61,9 +60,6 @@ def paint_in_processes(tasks: Iterable[Task], settings: Settings, workers: int) 
         `EngineError`: if the model cannot be loaded.
     """
     tasks, retries, deaths = iter(tasks), deque(), Counter()
-    if (first := next(tasks, None)) is None:
-        return
-    tasks = itertools.chain([first], tasks)
     crew = [_start(index, settings, careful=False) for index in range(workers)]
     stillborn = 0
     try:

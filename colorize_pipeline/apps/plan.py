@@ -94,10 +94,18 @@ class Selection:
 
 @dataclass
 class Plan:
-    """What is to be done, in this order, and what is passed over."""
+    """
+    What is to be done, in this order, and what is passed over.
+
+    Args:
+        jobs (`list` of `Job`): The photos.
+        passed_over (`list` of `PassedOver`): What else there is in the folders.
+        folder (`str` or `None`): The output folder, if the results go to one.
+    """
 
     jobs: list[Job] = field(default_factory=list)
     passed_over: list[PassedOver] = field(default_factory=list)
+    folder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +153,7 @@ def make_plan(
         for entry in entries:
             if found.setdefault(os.path.abspath(entry.source), entry) is entry:
                 stems[os.path.splitext(entry.source)[0]] += 1
-    if not found:
+    if not found and not stems:
         there = f" ({len(plan.passed_over)} passed over)" if plan.passed_over else ""
         raise PlanError(f"there are no photos in {', '.join(photos)}{there}", "PHOTO")
     is_file = output is not None and _suffix(output) in output_suffixes and not os.path.isdir(output)
@@ -156,6 +164,7 @@ def make_plan(
     if output is not None and _suffix(output) in other_suffixes and not os.path.isdir(output):
         raise PlanError(f"{output} must end in {', '.join(output_suffixes)}, or be a folder", "-o")
 
+    plan.folder = None if is_file else output
     real_folders: dict[str, str] = {}
     originals = {_real(entry.source, real_folders) for entry in found.values()}
     taken: dict[str, str] = {}
