@@ -23,7 +23,7 @@ from colorize_pipeline.apps import engines  # noqa: F401
 from colorize_pipeline.apps.cli import main as colorize
 
 
-PHOTOS = 300
+PHOTOS = 200
 
 
 def start(arguments: list[str], folder: Path) -> tuple[int, int]:
@@ -36,6 +36,7 @@ def start(arguments: list[str], folder: Path) -> tuple[int, int]:
     os.chdir(folder)
     os.dup2(writing, 1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
     sys.argv = ["colorize", *arguments]
     try:
         colorize()
