@@ -3,8 +3,8 @@ How long the command takes from nothing, beside the classes of diffusers and tra
 
     python tests/benchmarks/cold_start.py [REPEATS] [FOLDER_OF_ANOTHER_VERSION]
 
-CPU seconds (user and system) and seconds of the wall clock: minimum, median, maximum. The repeats take turns, so that a
-busy spell of the machine meets all of them. Another version of this package is measured beside this one.
+CPU seconds (user and system) and seconds of the wall clock: minimum, median, maximum. The repeats take turns, so that
+a busy spell of the machine meets all of them. Another version of this package is measured beside this one.
 """
 
 import os
