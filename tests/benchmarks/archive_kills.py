@@ -23,7 +23,7 @@ from colorize_pipeline.apps import engines  # noqa: F401
 from colorize_pipeline.apps.cli import main as colorize
 
 
-PHOTOS = 200
+PHOTOS = 60
 
 
 def start(arguments: list[str], folder: Path) -> tuple[int, int]:

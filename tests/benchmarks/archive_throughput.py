@@ -4,8 +4,8 @@ Photos a second of `colorize FOLDER -o OUT`, beside a plain loop of read, paint 
     python tests/benchmarks/archive_throughput.py [PHOTOS] [REPEATS] [--memory]
 
 One-megapixel JPEGs, the model that ships. The plain loop is what the command did before it had workers. All run
-whole, with imports and loading, and take turns. `--memory` compares the peaks for 100 and for 2,000 photos (small ones, tiny
-checkpoint) instead.
+whole, with imports and loading, and take turns. `--memory` compares the peaks for 100 and for 2,000 photos instead
+(small ones, tiny checkpoint).
 """
 
 import os
