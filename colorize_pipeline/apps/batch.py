@@ -25,7 +25,13 @@ from colorize_pipeline.apps.tasks import Outcome, Task
 
 # What becomes of photos: colorized now, or by a run before; kept, since there is a file of that name; failed, now or
 # before; left to another run that works in the same folder.
-COLORIZED, DONE_BEFORE, KEPT_AS_IS, NOT_COLORIZED, LEFT = "colorized", "done before", "kept", "failed", "left"
+COLORIZED, DONE_BEFORE, KEPT_AS_IS, NOT_COLORIZED, LEFT = (
+    "colorized",
+    "done before",
+    "kept",
+    "failed",
+    "left to another run",
+)
 
 
 @dataclass(frozen=True)

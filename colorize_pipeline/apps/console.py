@@ -169,19 +169,20 @@ def run_plan(
                 if len(plan.jobs) > 1 or plan.passed_over:
                     for line in lines:
                         console.say(line)
-                if report is not None:
-                    for page in write_report(report, journal.rows(), plan.passed_over, lines):
-                        console.tell_result(page)
                 journal.finish()
+                if report is not None:
+                    try:
+                        for page in write_report(report, journal.rows(), plan.passed_over, lines):
+                            console.tell_result(page)
+                    except OSError as error:
+                        console.say(f"{report}: the report is not written: {error.strerror}")
+                        return 1
         except _Stopped as stopped:
             again = "." if plan.folder is None else ": give the same command again to go on."
             console.say(f"Stopped{again}")
             return 128 + stopped.args[0]
         except (JournalError, EngineError) as error:
             console.say(str(error))
-            return 1
-        except OSError as error:
-            console.say(f"{report}: the report is not written: {error.strerror}")
             return 1
     failed = run.totals[NOT_COLORIZED] or any(entry.lost for entry in plan.passed_over)
     return int(bool(failed))

@@ -45,7 +45,7 @@ def summary(totals: Counter, passed_over: list[PassedOver]) -> list[str]:
         passed_over (`list` of `PassedOver`): What was found and not planned.
     """
     names = [*("colorized", "kept", "failed"), *sorted(totals.keys() - {"colorized", "kept", "failed"})]
-    lines = [", ".join(f"{totals[name]} {_WORDS.get(name, name)}" for name in names)]
+    lines = [", ".join(f"{totals[name]} {name}" for name in names)]
     reasons = defaultdict(list)
     for entry in passed_over:
         reasons[entry.reason].append(entry.path)
@@ -53,9 +53,6 @@ def summary(totals: Counter, passed_over: list[PassedOver]) -> list[str]:
         more = f" and {len(paths) - _NAMES} more (--dry-run names them)" if len(paths) > _NAMES else ""
         lines.append(f"{len(paths)} passed over, {reason}: {', '.join(paths[:_NAMES])}{more}")
     return lines
-
-
-_WORDS = {"left": "left to another run", "done before": "done before"}
 
 
 def estimate(jobs: list[Job], seconds_of_work: float, workers: int, is_guess: bool) -> str:
