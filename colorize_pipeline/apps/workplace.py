@@ -28,6 +28,7 @@ def hold(path: str) -> sqlite3.Connection | None:
     """
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
+        connection.execute("PRAGMA journal_mode = MEMORY")  # else there would be a second file beside it
         connection.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError:
         connection.close()

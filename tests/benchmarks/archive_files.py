@@ -5,7 +5,7 @@ Colorize 2,000 files in odd formats and under odd names, and account for every o
 
 The files are copies and conversions of what is in the folders, bad ones included, under names with spaces, line
 breaks, other scripts, invalid UTF-8, a leading dash, 240 and 250 bytes, in links, as a FIFO, and in a folder that
-cannot be read (as root the command runs as user 65534, for whom there are such folders). Good is what Pillow decodes.
+cannot be read (as root the command runs by `setpriv` without the right to read all). Good is what can be decoded.
 """
 
 import argparse
@@ -95,19 +95,25 @@ def main(arguments: argparse.Namespace, folder: Path) -> None:
     photos = [path for path in photos if not re.fullmatch(r"(?s).*\.(color|compare)(-\d+)?", path.stem)]
     hidden = {str(album / "unreadable" / "a.jpg"), str(album / "secret.jpg")}
     good = {str(path) for path in photos if str(path) not in hidden and path.is_file() and is_good(path)}
-    out.mkdir()
-    user = None
-    if os.getuid() == 0:
-        user = 65534
-        os.chmod(folder, 0o755)
-        os.chown(out, user, user)
+    without = "-dac_override,-dac_read_search"
+    unprivileged = ["setpriv", f"--bounding-set={without}", f"--inh-caps={without}"] if os.getuid() == 0 else []
     for closed in ("unreadable", "secret.jpg"):
         os.chmod(album / closed, 0)
 
-    command = [*COLORIZE, "album", "missing.jpg", "-o", "out", "--model", model, "--workers", str(arguments.workers)]
+    command = [
+        *unprivileged,
+        *COLORIZE,
+        "album",
+        "missing.jpg",
+        "-o",
+        "out",
+        "--model",
+        model,
+        "--workers",
+        str(arguments.workers),
+    ]
     clock = time.perf_counter()
-    environment = {**os.environ, "HOME": str(out), "XDG_CACHE_HOME": str(out / ".cache")}
-    run = subprocess.run(command, cwd=folder, user=user, capture_output=True, env=environment)
+    run = subprocess.run(command, cwd=folder, capture_output=True)
     seconds = time.perf_counter() - clock
     for closed in ("unreadable", "secret.jpg"):
         os.chmod(album / closed, 0o755)

@@ -5,7 +5,7 @@ Two runs at once into one folder, a full disk, and a finished job of 100,000 pho
     python tests/benchmarks/archive_shared.py disk FOLDER_ON_A_SMALL_DISK
     python tests/benchmarks/archive_shared.py journal [ENTRIES]
 
-A small disk, as root: mount -t tmpfs -o size=2m none FOLDER. The other two use no more than a temporary folder.
+A small disk, as root: mount -t tmpfs -o size=3m none FOLDER. The other two use no more than a temporary folder.
 """
 
 import os
@@ -44,7 +44,7 @@ def two_runs(photos: int, folder: Path) -> None:
 def full_disk(disk: Path, folder: Path) -> None:
     model = make_checkpoint(folder / "model")
     size = shutil.disk_usage(disk).total
-    make_photos(folder / "album", 40, (320, 240))
+    make_photos(folder / "album", 24, (160, 120))
     command = [*COLORIZE, str(folder / "album"), "--model", model, "--workers", "1", "-o"]
     subprocess.run([*command, str(folder / "alone")], capture_output=True, check=True)
     expected = results(folder / "alone")
