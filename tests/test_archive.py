@@ -70,6 +70,7 @@ def test_everything_that_is_passed_over_is_named_with_its_reason(album):
     (album / "0.color.png").touch()
     (album / "elsewhere").symlink_to(album / "1936")
     (album / "gone.jpg").symlink_to("nowhere.jpg")
+    (album / "loop.jpg").symlink_to("loop.jpg")
     os.mkfifo(album / "pipe.jpg")
 
     found = plan(album, album / "missing.jpg", exclude=("1936/*0.png",))
@@ -86,6 +87,7 @@ def test_everything_that_is_passed_over_is_named_with_its_reason(album):
     problems = {os.path.basename(job.source): job.problem for job in found.jobs if job.problem}
     assert problems == {
         "gone.jpg": "No such file or directory",
+        "loop.jpg": "Too many levels of symbolic links",
         "missing.jpg": "No such file or directory",
         "pipe.jpg": "not a regular file",
     }

@@ -278,7 +278,10 @@ class Journal:
 
 def result_key(target: str, folder: str | None) -> bytes:
     """The name of a result in the journal: its path below the output folder, which may be moved as a whole."""
-    return os.fsencode(os.path.abspath(target) if folder is None else os.path.relpath(target, folder))
+    if folder is None:
+        return os.fsencode(os.path.abspath(target))
+    below = f"{os.path.normpath(folder)}{os.sep}"
+    return os.fsencode(target[len(below) :] if target.startswith(below) else os.path.relpath(target, folder))
 
 
 def peek(folder: str) -> tuple[dict[bytes, Entry], float | None]:

@@ -143,15 +143,19 @@ def make_plan(
             another result.
     """
     plan = Plan()
+    absolute: dict[str, str] = {}  # folders; to ask for each photo anew takes seconds with a hundred thousand of them
     found: dict[str, _Found] = {}  # by absolute path, since a photo may be named twice
     stems = Counter()  # of all photos, so that the names of results do not depend on the selection
     for path in photos:
         if not os.path.isdir(path):
             entries = [_look_at(path, os.path.dirname(path))]
         else:
-            entries = _walk(path, path, selection, photo_suffixes, plan.passed_over, stems)
+            entries = _walk(path, "", path, selection, photo_suffixes, plan.passed_over, stems)
         for entry in entries:
-            if found.setdefault(os.path.abspath(entry.source), entry) is entry:
+            folder, name = os.path.split(entry.source)
+            if folder not in absolute:
+                absolute[folder] = os.path.abspath(folder)
+            if found.setdefault(os.path.join(absolute[folder], name), entry) is entry:
                 stems[os.path.splitext(entry.source)[0]] += 1
     if not found and not stems:
         there = f" ({len(plan.passed_over)} passed over)" if plan.passed_over else ""
@@ -168,10 +172,14 @@ def make_plan(
     real_folders: dict[str, str] = {}
     originals = {_real(entry.source, real_folders) for entry in found.values()}
     taken: dict[str, str] = {}
+    target_folders: dict[tuple[str, str], str] = {}
     for entry in found.values():
         folder, name = os.path.split(entry.source)
         if output is not None:
-            folder = os.path.normpath(os.path.join(output, os.path.relpath(folder or ".", entry.root or ".")))
+            if (folder, entry.root) not in target_folders:
+                below = os.path.relpath(folder or ".", entry.root or ".")
+                target_folders[folder, entry.root] = os.path.normpath(os.path.join(output, below))
+            folder = target_folders[folder, entry.root]
         stem = os.path.splitext(entry.source)[0]
         name = os.path.splitext(name)[0] if stems[stem] == 1 else name  # a.tif and a.jpg side by side
         versions = [""] if len(numbers) == 1 else [f"-{number}" for number in numbers]
@@ -221,13 +229,14 @@ def compare_path(target: str) -> str:
 
 def _walk(
     folder: str,
+    below: str,
     root: str,
     selection: Selection,
     photo_suffixes: tuple[str, ...],
     passed_over: list[PassedOver],
     stems: Counter,
 ) -> Iterator[_Found]:
-    """Find the photos in a folder and those below it, sorted. What is hidden is seldom what it says."""
+    """Find the photos in a folder, which is `below` the root, and in its folders; sorted, without what is hidden."""
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
@@ -238,11 +247,13 @@ def _walk(
         suffix, reason = _suffix(entry.name), ""
         if entry.name == WORKPLACE:
             continue
-        if entry.name.startswith("."):
+        if entry.name.startswith("."):  # it is seldom what it says
             reason = "hidden"
-        elif entry.is_dir():
+        elif _is_folder(entry):
             if not entry.is_symlink():
-                yield from _walk(entry.path, root, selection, photo_suffixes, passed_over, stems)
+                yield from _walk(
+                    entry.path, f"{below}{entry.name}/", root, selection, photo_suffixes, passed_over, stems
+                )
                 continue
             reason = "link to a folder"
         elif suffix not in photo_suffixes:
@@ -251,12 +262,19 @@ def _walk(
             reason = "result of an earlier run by its name"
         else:
             photo = _look_at(entry.path, root)
-            reason = selection.refusal(os.path.relpath(entry.path, root), photo.modified_ns)
+            reason = selection.refusal(below + entry.name, photo.modified_ns)
             if not reason:
                 yield photo
                 continue
             stems[os.path.splitext(entry.path)[0]] += 1
         passed_over.append(PassedOver(entry.path, reason))
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _look_at(path: str, root: str) -> _Found:

@@ -1,5 +1,6 @@
 """The worker: reads, paints and writes photos. The plain loop, the processes and Ray all call `paint_photos`."""
 
+import gc
 import hashlib
 import itertools
 import json
@@ -57,11 +58,14 @@ def load_model(settings: Settings, index: int = 0) -> "ColorizationPipeline":
     Raises:
         `EngineError`: if it cannot be loaded.
     """
+    # The imports make a million objects that all stay: to look for garbage among them is a seventh of the time.
+    gc.disable()
     import torch
     from diffusers.utils import logging
 
     from colorize_pipeline.pipeline import ColorizationPipeline
 
+    gc.enable()
     logging.disable_progress_bar()
     device = settings.device
     if device == "auto":
