@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import itertools
 import multiprocessing
 import os
 import re
@@ -15,12 +16,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from colorize_pipeline.apps.batch import Request, Run
 from colorize_pipeline.apps.cli import app
 from colorize_pipeline.apps.engines import paint_in_processes
 from colorize_pipeline.apps.journal import Claim, Journal, Verdict
-from colorize_pipeline.apps.plan import PassedOver, Selection, compare_path, make_plan, result_name
+from colorize_pipeline.apps.plan import Job, PassedOver, Selection, compare_path, make_plan, result_name
 from colorize_pipeline.apps.report import summary, write_report
-from colorize_pipeline.apps.tasks import Settings, Task
+from colorize_pipeline.apps.tasks import Outcome, Settings, Task
 from colorize_pipeline.apps.workers import noise_seed
 from colorize_pipeline.apps.workplace import hold, put_in_place, remove_unfinished, unfinished_folder
 
@@ -145,6 +147,27 @@ def test_a_result_is_claimed_by_one_run_and_those_of_a_dead_run_can_be_taken(tmp
     assert second.entries()[b"a"].state == "done" and second.entries()[b"a"].result_bytes == 3
     second.close()
     assert [path.name for path in (tmp_path / ".colorize").iterdir()] == ["journal.sqlite"]
+
+
+def test_two_runs_share_the_photos_and_neither_takes_a_result_of_the_other_for_a_stranger(tmp_path):
+    jobs = [Job(f"{name}.jpg", (str(tmp_path / f"{name}.color.png"),), 1, 2) for name in "abc"]
+    journals = [Journal(str(tmp_path), "{}", False) for _ in range(2)]
+    runs = [Run(jobs, Request(), journal, str(tmp_path), 1, lambda line: None) for journal in journals]
+    supplies, done = [run.tasks() for run in runs], []
+
+    def paint(number):
+        for task in itertools.islice(supplies[number], 1):
+            done.append(task.source)
+            ((_, target),) = task.versions
+            open(target, "w").close()
+            runs[number].note(Outcome(task, (Verdict(target, "done", result_bytes=0),)))
+
+    for number in (0, 1, 0, 1, 0):
+        paint(number)
+
+    assert done == ["a.jpg", "b.jpg", "c.jpg"]
+    assert runs[0].totals == {"colorized": 2, "done before": 1}
+    assert runs[1].totals == {"colorized": 1, "done before": 2}
 
 
 def test_a_round_of_overwriting_goes_on_after_a_stop_and_a_finished_one_does_not(tmp_path):

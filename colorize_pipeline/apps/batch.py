@@ -181,6 +181,8 @@ class Run:
             elif decision.failed:
                 again = "(--retry-failed tries it again)"
                 self._tally(NOT_COLORIZED, f"{job.source}: not colorized before: {decision.failed} {again}")
+            elif decision.exists and self._has_changed(decision.exists, entries):
+                left.append(job)  # another run has made it in the meantime
             elif decision.exists:
                 exists = f"kept {decision.exists}, which exists (--overwrite replaces it)"
                 self._tally(KEPT_AS_IS, f"{job.source}: {exists}")
@@ -219,6 +221,9 @@ class Run:
             else:
                 yield task
         return left
+
+    def _has_changed(self, target: str, entries: dict[bytes, Entry]) -> bool:
+        return self._journal.entry(target) != entries.get(result_key(target, self._folder))
 
     def _tally(self, what: str, line: str = "") -> None:
         with self._lock:

@@ -160,6 +160,11 @@ class Journal:
         """All results by their [`result_key`]."""
         return _entries(self._connection)
 
+    def entry(self, target: str) -> Entry | None:
+        """One result, as the journal knows it now."""
+        with self._lock:
+            return self._entry(result_key(target, self._folder))
+
     def rows(self) -> Iterator[dict]:
         """All columns of all results, in the order of their names, with whole paths as `str`."""
         cursor = self._connection.execute("SELECT * FROM result ORDER BY target")
@@ -203,10 +208,7 @@ class Journal:
         with self._transaction():
             for claim in claims:
                 key = result_key(claim.target, self._folder)
-                row = self._connection.execute(
-                    f"SELECT {', '.join(Entry._fields)} FROM result WHERE target = ?", (key,)
-                ).fetchone()
-                granted.append((None if row is None else Entry(*row)) == claim.seen)
+                granted.append(self._entry(key) == claim.seen)
                 if granted[-1]:
                     self._connection.execute(
                         "REPLACE INTO result (target, state, run, round, source, source_bytes, source_modified_ns,"
@@ -240,6 +242,12 @@ class Journal:
                 ],
             )  # fmt: skip
         self._unwritten = []
+
+    def _entry(self, key: bytes) -> Entry | None:
+        row = self._connection.execute(
+            f"SELECT {', '.join(Entry._fields)} FROM result WHERE target = ?", (key,)
+        ).fetchone()
+        return None if row is None else Entry(*row)
 
     def _alive_path(self, run: str) -> str:
         return self._path(f"{run}.alive")
