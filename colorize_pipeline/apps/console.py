@@ -3,6 +3,7 @@ else to standard error."""
 
 import itertools
 import os
+import re
 import signal
 import sys
 from collections import Counter
@@ -17,6 +18,8 @@ from colorize_pipeline.apps.tasks import EngineError, Outcome, Settings
 from colorize_pipeline.apps.workplace import remove_unfinished
 
 
+# Names of files may hold line breaks, and what steers terminals.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # A worker is worth the seconds in which it imports and loads if it has some photos to paint.
 _PHOTOS_PER_WORKER = 8
 # Each takes some 0.7 GB; who has more memory and cores asks for more.
@@ -51,6 +54,7 @@ class Console:
         """Tell one line."""
         for path, name in self._names.items():
             line = line.replace(path, name)
+        line = _CONTROL.sub(lambda found: repr(found[0])[1:-1], line)
         self._progress.write(line, file=sys.stderr)
 
     def advance(self, line: str) -> None:

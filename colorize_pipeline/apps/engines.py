@@ -1,5 +1,6 @@
 """Where the workers run: in this process, in one process each, or on a Ray cluster."""
 
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -175,6 +176,7 @@ def paint_on_ray(tasks: Iterable[Task], settings: Settings, workers: int | None)
     except ImportError as error:
         raise EngineError("--engine ray needs Ray: pip install 'colorize-pipeline[batch]'") from error
 
+    logging.getLogger("ray").setLevel(logging.ERROR)  # how its blocks go is nothing to the user
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False

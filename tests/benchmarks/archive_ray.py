@@ -36,6 +36,7 @@ def main(photos: int, folder: Path) -> None:
     output, errors = run.communicate()
     told = Counter(output.splitlines())
     print(errors.strip()[-2000:])
+    print("told beside results:", [line for line in told if not line.endswith(".png")])
     print(
         f"first result after {started:.0f} s, actors {actors}, one killed; exit code {run.returncode} after"
         f" {time.perf_counter() - clock:.0f} s; {len(told)} of {photos} told,"
