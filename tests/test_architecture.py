@@ -1,6 +1,7 @@
 """The layout of the package, held against its own imports."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,54 @@ ALLOWED = {
     "metrics": {"color"},
     "hub": {"model_folder", "model_trial", "pipeline"},
     "__init__": set(),
+}
+
+# The same for the rooms of the apps, from what is imported first to what people start. The light ones, which answer
+# before PyTorch, NumPy or Pillow is there, import others only where they need them.
+LIGHT = {
+    "__init__": set(),
+    "formats": set(),
+    "refused": set(),
+    "workplace": set(),
+    "plan": {"formats", "reading", "refused", "workplace"},
+    "journal": {"workplace"},
+    "tasks": {"journal", "plan"},
+    "batch": {"journal", "plan", "tasks"},
+    "report": {"formats", "journal", "photo", "plan", "workplace"},
+    "console": {"batch", "engines", "journal", "plan", "report", "tasks", "workplace"},
+    "info": {"gray", "photo", "provenance", "reading"},
+    "restore": {"color_space", "gray", "photo", "provenance", "reading", "writing"},
+    "cli": {"batch", "console", "formats", "info", "plan", "restore", "tasks"},
+}
+FORMATS = {"boxed_file", "jpeg_file", "png_file", "tiff_file"}
+HEAVY = {
+    "exif": set(),
+    "iptc": set(),
+    "color_space": set(),
+    "xmp": {"exif"},
+    "photo": {"exif"},
+    "provenance": {"xmp"},
+    "gray": {"photo", "provenance"},
+    "boxed_file": {"photo"},
+    "jpeg_file": {"iptc", "photo"},
+    "png_file": {"color_space", "iptc", "photo"},
+    "tiff_file": {"color_space", "exif", "photo"},
+    "reading": {"color_space", "exif", "formats", "photo", "refused", "xmp", *FORMATS},
+    "writing": {"exif", "photo", "provenance", "workplace", "jpeg_file", "png_file", "tiff_file"},
+    "painting": {"color_space", "gray", "photo", "provenance"},
+    "workers": {
+        "formats",
+        "journal",
+        "painting",
+        "photo",
+        "plan",
+        "provenance",
+        "reading",
+        "tasks",
+        "workplace",
+        "writing",
+    },  # fmt: skip
+    "engines": {"journal", "tasks", "workers"},
 }
 
 
@@ -96,14 +145,37 @@ def test_a_file_can_be_read_in_one_sitting(path):
     assert lines <= MAX_LINES, f"{path.name} has {lines} lines: part it"
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "colorize_pipeline" / "apps").glob("*.py")), ids=lambda path: path.stem
+)
+def test_a_room_of_the_apps_imports_only_what_the_design_allows(path):
+    allowed = LIGHT | HEAVY
+    assert path.stem in allowed, f"{path.name} is a new room: give it a place in the design and in this test"
+    tree = ast.parse(path.read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+
+    assert {room for node in imports for room in _apps_of(node)} <= allowed[path.stem]
+    if path.stem in LIGHT:
+        first = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        names = {alias.name for node in first if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in first if isinstance(node, ast.ImportFrom) and not _apps_of(node)}
+        assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | {"colorize_pipeline", "typer"}
+        assert {room for node in first for room in _apps_of(node)} <= LIGHT.keys()
+
+
+def _apps_of(node: ast.stmt) -> set[str]:
+    """Names of the rooms of the apps that a statement imports."""
+    if not isinstance(node, ast.ImportFrom):
+        return set()
+    if node.module == "colorize_pipeline.apps":
+        return {alias.name for alias in node.names}
+    inside = (node.module or "").startswith("colorize_pipeline.apps.")
+    return {node.module.split(".")[2]} if inside else set()
+
+
 def test_no_room_of_the_apps_knows_two_formats_but_reading_and_writing():
-    formats = {"jpeg_file", "png_file", "tiff_file", "boxed_file"}
-    for path in (ROOT / "colorize_pipeline" / "apps").glob("*.py"):
-        imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
-        names = {alias.name for node in imports for alias in node.names if node.module == "colorize_pipeline.apps"}
-        names |= {(node.module or "").rsplit(".")[-1] for node in imports}
-        known = (names & formats) | ({path.stem} & formats)
-        assert len(known) <= 1 or path.stem in ("reading", "writing"), f"{path.name} knows {known}"
+    for room, allowed in (LIGHT | HEAVY).items():
+        assert len((allowed | {room}) & FORMATS) <= 1 or room in ("reading", "writing")
 
 
 def test_nothing_imports_torchvision():

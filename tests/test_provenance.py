@@ -67,7 +67,7 @@ def test_the_mark_joins_what_the_packet_says_and_replaces_an_older_source():
 def test_the_record_comes_back_from_the_packet_and_can_be_taken_back():
     gray = identify_gray(np.arange(600, dtype=np.uint16).reshape(20, 30))
     record = Record(
-        "colorize-pipeline 9.9", 'a "model" <&>', "f" * 40, 7, {"saturation": 1.25, "scheduler": "Ω"}, gray
+        "colorize-pipeline 9.9", 'a "model" <&>', "f" * 40, 7, 2**64 - 1, {"saturation": 1.25, "scheduler": "Ω"}, gray
     )
 
     marked = mark_synthetic(mark_synthetic(UPRIGHT_XMP, replace(record, seed=1)), record)

@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from colorize_pipeline.apps.formats import PHOTO_FORMATS
 from colorize_pipeline.apps.photo import PHOTO_ERRORS
-from colorize_pipeline.apps.reading import PHOTO_FORMATS, find_photos
+from colorize_pipeline.apps.reading import find_photos
 from colorize_pipeline.color import colorfulness
 
 

@@ -50,6 +50,7 @@ def info(
         if record:
             settings = ", ".join(f"{name} {value}" for name, value in record.settings.items())
             typer.echo(f"  software  {record.software}\n  model     {record.model}, revision {record.revision}")
-            typer.echo(f"  seed      {record.seed}\n  settings  {settings}")
+            typer.echo(f"  seed      {record.seed} (of the noise for this photo: {record.noise_seed})")
+            typer.echo(f"  settings  {settings}")
         typer.echo(f"  gray      {verdict.words}")
     raise typer.Exit(failed)

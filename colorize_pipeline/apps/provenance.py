@@ -64,8 +64,9 @@ class Record:
         software (`str`): Name and version of this package.
         model (`str`): The folder or the Hub name of the model, as the user gave it, or `"default"`.
         revision (`str`): Of the model: a commit of the Hub, or the hash of its weights.
-        seed (`int`): With the same settings it gives the same colors.
-        settings (`dict`): Arguments of the call of the pipeline.
+        seed (`int`): The user's: with the same photo and the same settings it gives the same colors.
+        noise_seed (`int`): What it and the content of the photo's file made of it, for the generator of PyTorch.
+        settings (`dict`): Arguments of the call of the pipeline; and the page and the depth, if they were asked for.
         gray (`Gray` or `None`): The luma that went in.
     """
 
@@ -73,6 +74,7 @@ class Record:
     model: str
     revision: str
     seed: int
+    noise_seed: int
     settings: dict
     gray: Gray | None = None
 
@@ -175,6 +177,7 @@ def read_record(xmp: bytes | None) -> Record | None:
             model=words["model"],
             revision=words["revision"],
             seed=int(words["seed"]),
+            noise_seed=int(words["noise_seed"]),
             settings=json.loads(words["settings"]),
             gray=None if gray is None else Gray(**gray),
         )

@@ -10,18 +10,10 @@ from PIL import Image, ImageFilter
 
 from colorize_pipeline.apps import boxed_file, color_space, jpeg_file, png_file, refused, tiff_file
 from colorize_pipeline.apps.exif import EXIF_IFD, INTEROPERABILITY_IFD, ORIENTATION, Exif, parse_exif, upright_exif
+from colorize_pipeline.apps.formats import KINDS, PHOTO_FORMATS, PHOTO_SUFFIXES
 from colorize_pipeline.apps.photo import Photo, Stored, round_to_eight_bit
 from colorize_pipeline.apps.xmp import merge_packets, orientation_of, upright_xmp
 
-
-PHOTO_SUFFIXES = (
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".btf", ".dng", ".webp", ".bmp", ".gif")
-    + (".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".avif", ".heic", ".heif", ".hif")
-)  # fmt: skip
-
-# Parsers for formats that no photo has are closed: each is a way in for malformed files.
-PHOTO_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "AVIF")
-KINDS = "JPEG, PNG, TIFF, WebP, JPEG 2000, AVIF, HEIC, GIF or BMP"
 
 # Source: CIPA DC-008, 4.6.8: the mark of Adobe RGB, with which cameras save themselves a profile.
 _INTEROPERABILITY_INDEX, _ADOBE_RGB = 1, b"R03"
@@ -42,22 +34,20 @@ def find_photos(folder: Path) -> list[Path]:
 
 
 def count_pages(path: Path) -> int:
-    """How many photos a file holds: those of a TIFF; 1 for all other kinds, and for what cannot be read."""
-    if not stat.S_ISREG(path.stat().st_mode) or not _is_tiff(_head(path)):
-        return 1
+    """How many photos a regular file holds: those of a TIFF; 1 for all other kinds, and for what cannot be read."""
     try:
         return len(tiff_file.read_pages(path))
-    except ValueError:
+    except (OSError, ValueError):
         return 1
 
 
-def read_photo(path: Path, page: int = 0, depth: int | None = None) -> Photo:
+def read_photo(path: Path, page: int | None = None, depth: int | None = None) -> Photo:
     """
     Read a photo upright, with its metadata.
 
     Args:
         path (`Path`): A file of one of the `KINDS`.
-        page (`int`, *optional*, defaults to 0): Which page of a TIFF.
+        page (`int`, *optional*): Which page of a TIFF, from 0; without it the first, and a note if there are more.
         depth (`int`, *optional*): 8 rounds 16-bit codes to 8 bit, and makes gray of black-and-white pixels.
 
     Raises:
@@ -65,10 +55,11 @@ def read_photo(path: Path, page: int = 0, depth: int | None = None) -> Photo:
     """
     if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for ever
         raise ValueError("not a regular file")
-    head = _head(path)
+    with path.open("rb") as file:
+        head = file.read(64)
     if reason := refused.reason(path.suffix.lower(), head):
         raise ValueError(reason)
-    if _is_tiff(head):
+    if tiff_file.is_tiff(head):
         stored = _read_tiff(path, page)
     elif boxed_file.brand(head) == "HEIC":
         stored = _read_heic(path)
@@ -77,20 +68,11 @@ def read_photo(path: Path, page: int = 0, depth: int | None = None) -> Photo:
     return _upright(_in_depth(stored, depth))
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(64)
-
-
-def _is_tiff(head: bytes) -> bool:
-    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-
-def _read_tiff(path: Path, number: int) -> Stored:
+def _read_tiff(path: Path, number: int | None) -> Stored:
     pages = tiff_file.read_pages(path)
-    if number >= len(pages):
+    if number is not None and number >= len(pages):
         raise ValueError(f"there is no page {number + 1}: the file has {len(pages)}")
-    page = pages[number]
+    page = pages[number or 0]
     pixels, alpha, note = tiff_file.read_pixels(path, page)
     orientation, turned = page.described_by.number(ORIENTATION), False
     if pixels is None:
@@ -103,7 +85,7 @@ def _read_tiff(path: Path, number: int) -> Stored:
             pixels, alpha = tiff_file.true_gray_codes(file, page), _alpha(file)
             pixels = pixels if isinstance(pixels, np.ndarray) else _bare(pixels)
     notes = [note] if note else []
-    if len(pages) > 1 and number == 0:
+    if len(pages) > 1 and number is None:
         notes.append(f"only the first of {len(pages)} pages is colorized")
     xmp, iptc, icc_profile = tiff_file.bulk_of(page)
     exif = page.described_by

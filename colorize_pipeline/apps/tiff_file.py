@@ -83,6 +83,11 @@ class Page:
         return bool(self.number_of(_SUBFILE) & 0b101)
 
 
+def is_tiff(head: bytes) -> bool:
+    """Whether a file begins so, or so as a BigTIFF does."""
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
 def read_pages(path: Path) -> list[Page]:
     """
     Find the photos in a file: of each page the picture at full size, not its thumbnails.
@@ -94,6 +99,8 @@ def read_pages(path: Path) -> list[Page]:
         if path.stat().st_size < 8:
             raise ValueError("the file is cut off")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if not is_tiff(data[:4]):
+                raise ValueError("no TIFF header")
             layout, offset = read_header(data)
             pages, seen = [], set()
             while offset and offset not in seen and len(seen) < _MAX_PAGES:

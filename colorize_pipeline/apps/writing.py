@@ -13,6 +13,7 @@ from colorize_pipeline.apps import jpeg_file, png_file, tiff_file
 from colorize_pipeline.apps.exif import Exif, has_description, with_resolution
 from colorize_pipeline.apps.photo import Photo, round_to_eight_bit
 from colorize_pipeline.apps.provenance import Record, mark_synthetic
+from colorize_pipeline.apps.workplace import put_in_place, unfinished_folder
 
 
 class Rows(Protocol):
@@ -24,7 +25,6 @@ class Rows(Protocol):
     def blocks(self) -> Iterator[np.ndarray]: ...
 
 
-OUTPUT_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 _JPEG, _TIFF = (".jpg", ".jpeg"), (".tif", ".tiff")
 _MAX_WEBP_SIDE = 16_383  # Source: WebP container specification: 14 bits
 
@@ -38,10 +38,10 @@ def write_photo(
     synthetic: bool = True,
 ) -> tuple[str, ...]:
     """
-    Write a result with the metadata of its photo. Its XMP says that a model made the colors.
+    Write a result with the metadata of its photo, whole or not at all. Its XMP says that a model made the colors.
 
     Args:
-        path (`Path`): Ends in one of `OUTPUT_SUFFIXES`; 16 bit is written as PNG or TIFF.
+        path (`Path`): Ends in one of `formats.OUTPUT_SUFFIXES`; 16 bit is written as PNG or TIFF.
         colors (`Rows`, `PIL.Image.Image`, or `np.ndarray` of shape `(height, width)` or `(height, width, 3)`):
             What to write; arrays hold `uint8` or `uint16`.
         photo (`Photo`): Where the metadata and the opacity come from.
@@ -53,28 +53,53 @@ def write_photo(
         `tuple` of `str`: What of the metadata this kind of file could not take.
 
     Raises:
-        `FileExistsError`: if the file exists and `overwrite` is false.
-        `ValueError`: if 16 bit is to be written to a format that holds 8.
+        `FileExistsError`: if there is a file of other content and `overwrite` is false.
+        `ValueError`: if the format cannot hold the picture.
         `OSError`: if the disk does not take it; nothing is left behind then.
     """
+    with unfinished_folder(str(path.parent)) as folder:
+        unfinished = Path(folder, f"result{path.suffix}")
+        notes = save_photo(unfinished, colors, photo, record, synthetic)
+        if not put_in_place(str(unfinished), str(path), overwrite):
+            raise FileExistsError(f"{path} exists, and is not replaced unless asked")
+    return notes
+
+
+def save_photo(
+    path: Path,
+    colors: Rows | Image.Image | np.ndarray,
+    photo: Photo,
+    record: Record | None = None,
+    synthetic: bool = True,
+) -> tuple[str, ...]:
+    """Write the file itself, where there is none yet and nobody looks for it; all else as [`write_photo`]."""
     suffix = path.suffix.lower()
     colors = np.asarray(colors) if isinstance(colors, Image.Image) else colors
-    if colors.dtype == np.uint16 and suffix not in (".png", *_TIFF):
-        raise ValueError(f"{suffix} files hold 8 bit, this photo has 16: write .png or .tif, or take --depth 8")
+    check_fits(suffix, colors.shape[1::-1], colors.dtype == np.uint16)
     photo, notes = _for_format(photo, suffix, record, synthetic)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem[:40]}.{os.getpid()}.unfinished{suffix}")
-    try:
-        with unfinished.open("xb") as file:
-            notes += _save(file, suffix, colors, photo)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists, and is not replaced unless asked")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with path.open("xb") as file:
+        notes += _save(file, suffix, colors, photo)
+        file.flush()
+        os.fsync(file.fileno())
     return tuple(notes)
+
+
+def check_fits(suffix: str, size: tuple[int, int], sixteen_bit: bool) -> None:
+    """
+    Check that a format can hold a picture, so that none is painted in vain.
+
+    Args:
+        suffix (`str`): In lower case.
+        size (`tuple` of `int`): Width and height.
+        sixteen_bit (`bool`): Whether it has 16 bit a channel.
+
+    Raises:
+        `ValueError`: if it cannot.
+    """
+    if sixteen_bit and suffix not in (".png", *_TIFF):
+        raise ValueError(f"{suffix} files hold 8 bit, this photo has 16: write .png or .tif, or take --depth 8")
+    if suffix == ".webp" and max(size) > _MAX_WEBP_SIDE:
+        raise ValueError(f"WebP holds {_MAX_WEBP_SIDE} pixels a side, this photo has {max(size)}: write .png")
 
 
 def _for_format(photo: Photo, suffix: str, record: Record | None, synthetic: bool) -> tuple[Photo, list[str]]:
@@ -119,8 +144,6 @@ def _save(file, suffix: str, colors: Rows | np.ndarray, photo: Photo) -> list[st
     if colors.dtype == np.uint16:
         png_file.write_png(file, _blocks(colors, photo.alpha), (height, width, channels), chunks)
         return []
-    if suffix == ".webp" and max(width, height) > _MAX_WEBP_SIDE:
-        raise ValueError(f"WebP holds {_MAX_WEBP_SIDE} pixels a side, this photo has {max(width, height)}: write .png")
     whole, start = np.empty((height, width, channels), np.uint8), 0
     for block in _blocks(colors, photo.alpha):
         whole[start : start + len(block)] = block

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from skimage.color import lab2rgb
 
-from colorize_pipeline.apps.reading import PHOTO_FORMATS, find_photos
+from colorize_pipeline.apps.formats import PHOTO_FORMATS
+from colorize_pipeline.apps.reading import find_photos
 from colorize_pipeline.image_processor import ColorizationImageProcessor
 
 

@@ -12,8 +12,8 @@ from datasets.fingerprint import Hasher
 from photos.paired_photos import read_pair, read_upright
 from PIL import Image
 
+from colorize_pipeline.apps.formats import PHOTO_FORMATS
 from colorize_pipeline.apps.photo import PHOTO_ERRORS
-from colorize_pipeline.apps.reading import PHOTO_FORMATS
 
 
 # Photos in a row that may be unreadable before the run stops: a folder of something else, not a bad file.

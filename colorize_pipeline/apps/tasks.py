@@ -1,0 +1,88 @@
+"""What passes between a run and its workers: settings, tasks, outcomes."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from colorize_pipeline import __version__
+from colorize_pipeline.apps.journal import Verdict
+from colorize_pipeline.apps.plan import name_of
+
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+class EngineError(Exception):
+    """No photo can be painted: the model cannot be loaded, or the workers do not start."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    How photos are painted and written; the same for all of a run.
+
+    Args:
+        model (`str`): Folder or Hub name; empty for the one that ships.
+        device (`str`): `"auto"`, or a device of PyTorch.
+        dtype (`str`): Of the network, one of `DTYPES`; `"auto"` is bfloat16 where the device is made for it.
+        steps (`int` or `None`): Denoising steps.
+        saturation (`float`): Factor for the chroma.
+        format (`str`): Of the results, one of `formats.FORMATS`.
+        pages (`str`): `"first"` or `"all"` of a TIFF.
+        depth (`int` or `None`): 8 rounds 16-bit codes to 8 bit.
+        compare (`bool`): Also write gray and color side by side.
+        overwrite (`bool`): Replace results that exist.
+        keep_times (`bool`): Give results the time of their photos.
+        max_megapixels (`int`): Larger photos are refused.
+    """
+
+    model: str = ""
+    device: str = "auto"
+    dtype: str = "auto"
+    steps: int | None = None
+    saturation: float = 1.0
+    format: str = "png"
+    pages: str = "first"
+    depth: int | None = None
+    compare: bool = False
+    overwrite: bool = False
+    keep_times: bool = False
+    max_megapixels: int = 250
+
+    def of_colors(self) -> str:
+        """What the bytes of a result depend on, as JSON for the journal."""
+        left_out = ("compare", "overwrite", "max_megapixels")
+        settings = {name: value for name, value in asdict(self).items() if name not in left_out}
+        return json.dumps({**settings, "version": __version__})
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """
+    What a worker is to do with one photo.
+
+    Args:
+        source (`str`): Path of the photo's file.
+        versions (`tuple` of `(int, str)`): Seed and path of each result that is to be painted.
+        targets (`tuple` of `str`): All results of the photo, also those painted before, for the comparisons.
+        page (`int` or `None`): As in [`plan.Job`].
+    """
+
+    source: str
+    versions: tuple[tuple[int, str], ...]
+    targets: tuple[str, ...]
+    page: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        return name_of(self.source, self.page)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What has become of a task: a verdict for each version, and what the owner of the photo should know."""
+
+    task: Task
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...] = ()
+    reason: str = ""

@@ -1,0 +1,308 @@
+"""The worker: reads, paints and writes photos. The plain loop, the processes and Ray all call `paint_photos`."""
+
+import gc
+import hashlib
+import itertools
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from colorize_pipeline import DEFAULT_CHECKPOINT
+from colorize_pipeline.apps.formats import suffix_of
+from colorize_pipeline.apps.journal import DONE, FAILED, KEPT, Verdict
+from colorize_pipeline.apps.photo import PHOTO_ERRORS, Photo, round_to_eight_bit
+from colorize_pipeline.apps.plan import compare_path
+from colorize_pipeline.apps.provenance import Record, identify_gray
+from colorize_pipeline.apps.reading import read_photo
+from colorize_pipeline.apps.tasks import EngineError, Outcome, Settings, Task
+from colorize_pipeline.apps.workplace import put_in_place, unfinished_folder
+from colorize_pipeline.apps.writing import check_fits, save_photo, write_photo
+
+
+if TYPE_CHECKING:
+    import torch
+
+    from colorize_pipeline import ColorizationPipeline
+    from colorize_pipeline.apps.painting import Painting
+
+
+@dataclass(frozen=True)
+class Model:
+    """
+    A model that is loaded.
+
+    Args:
+        pipe (`ColorizationPipeline`): It.
+        record (`Record`): What its results have in common.
+    """
+
+    pipe: "ColorizationPipeline"
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    photo: Photo
+    sha256: str
+    status: os.stat_result
+
+
+def noise_seed(sha256: str, page: int | None, seed: int) -> int:
+    """
+    Seed the noise of a photo by what its file holds and by the user's number: not by its name, its place in a batch or
+    the worker that paints it. Two photos of one shape do not share their noise, nor do two pages.
+
+    Args:
+        sha256 (`str`): Checksum of the photo's file, in hexadecimal digits.
+        page (`int` or `None`): Of the file, from 0; `None` is the first, too.
+        seed (`int`): The user's, for this version.
+    """
+    return int.from_bytes(hashlib.sha256(f"{sha256} {page or 0} {seed}".encode()).digest()[:8])
+
+
+def load_model(settings: Settings, index: int = 0) -> Model:
+    """
+    Load the model for one worker.
+
+    Args:
+        settings (`Settings`): Which, and where to.
+        index (`int`, *optional*, defaults to 0): Of the worker: several share the GPUs out among them.
+
+    Raises:
+        `EngineError`: if it cannot be loaded.
+    """
+    # The imports make a million objects that all stay: to look for garbage among them is a seventh of the time.
+    gc.disable()
+    import torch
+    from diffusers.utils import logging
+
+    from colorize_pipeline.apps.painting import describe_model
+    from colorize_pipeline.pipeline import ColorizationPipeline
+
+    gc.enable()
+    logging.disable_progress_bar()
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "cuda":
+        device = f"cuda:{index % max(1, torch.cuda.device_count())}"
+    if device == "cpu":
+        # Sums in another order are other sums: with one thread each, results do not depend on the number of cores and
+        # of workers. Nor do threads then wait for each other on a core that is taken, for seconds.
+        torch.set_num_threads(1)
+    try:
+        dtype = _dtype_for(torch.device(device)) if settings.dtype == "auto" else getattr(torch, settings.dtype)
+        pipe = ColorizationPipeline.from_pretrained(settings.model or DEFAULT_CHECKPOINT, dtype=dtype)
+        pipe.to(device)
+    except (OSError, ValueError, RuntimeError, AssertionError) as error:  # the last: PyTorch without that device
+        raise EngineError(f"The model cannot be loaded: {error}") from error
+    pipe.set_progress_bar_config(disable=True)
+    return Model(pipe, describe_model(pipe, settings.model, settings.steps, settings.saturation))
+
+
+def _dtype_for(device: "torch.device") -> "torch.dtype":
+    """bfloat16 where the device has units for it: elsewhere it is slower than float32, not faster."""
+    import torch
+
+    if device.type == "cuda":
+        made_for_it = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.cpu.get_capabilities()
+        made_for_it = device.type == "cpu" and (able.get("amx_bf16") or able.get("avx512_bf16"))
+    return torch.bfloat16 if made_for_it else torch.float32
+
+
+def paint_photos(tasks: Iterable[Task], settings: Settings, load: Callable[[], Model]) -> Iterator[Outcome]:
+    """
+    The worker: while one photo is painted, the next is read and the one before is written.
+
+    Args:
+        tasks (iterable of `Task`): Asked for the next when there is room for it, from another thread.
+        settings (`Settings`): How.
+        load (callable): Loads the model; called, if there is a task at all, while the first photo is read.
+
+    Yields:
+        `Outcome`: for each task.
+
+    Raises:
+        `EngineError`: if the model cannot be loaded.
+    """
+    # Pillow refuses photos of twice that many pixels, and warns of those between, which are nothing strange here.
+    Image.MAX_IMAGE_PIXELS = settings.max_megapixels * 500_000
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    tasks = iter(tasks)
+    if (first := next(tasks, None)) is None:
+        return
+    tasks = itertools.chain([first], tasks)
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        reading: Future | None = reader.submit(_read_next, tasks, settings, None)
+        writing: Future | None = None
+        model = load()
+        while reading or writing:
+            done, _ = wait([future for future in (writing, reading) if future], return_when=FIRST_COMPLETED)
+            if writing in done:
+                yield writing.result()
+                writing = None
+                continue
+            task, read, clock = reading.result()
+            if task is None:
+                reading = None
+                continue
+            reading = reader.submit(_read_next, tasks, settings, (task, read))
+            if isinstance(read, _Read):
+                paintings, clock = _paint(model.pipe, task, read, settings, clock)
+            else:
+                paintings = read
+            if writing:
+                yield writing.result()
+            writing = writer.submit(_write, task, read, paintings, model.record, settings, clock)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    reason: str
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    started: float  # of the epoch
+    seconds: float  # of work so far
+
+
+def _failure(error: BaseException, settings: Settings) -> _Failure:
+    if isinstance(error, Image.DecompressionBombError):
+        return _Failure(f"more than {settings.max_megapixels} megapixels (--max-megapixels)")
+    # An error of the file system, which has a number, may be gone the next time; a damaged file stays so.
+    if isinstance(error, OSError) and error.errno is not None:
+        return _Failure(error.strerror or type(error).__name__, again=True)
+    return _Failure(str(error).splitlines()[0] if str(error) else type(error).__name__)
+
+
+def _read_next(
+    tasks: Iterator[Task], settings: Settings, previous: tuple[Task, _Read | _Failure] | None
+) -> tuple[Task, _Read | _Failure, _Clock] | tuple[None, None, None]:
+    task = next(tasks, None)
+    if task is None:
+        return None, None, None
+    started, clock = time.time(), time.perf_counter()
+    try:
+        photo = read_photo(Path(task.source), task.page, settings.depth)  # first: it refuses what would wait for ever
+        for _, target in task.versions:
+            check_fits(suffix_of(target), photo.size, photo.sixteen_bit)
+        with open(task.source, "rb") as file:
+            status = os.fstat(file.fileno())
+            # Of a file with many pages the checksum is taken once.
+            known = _known_checksum(previous, task, status)
+            read = _Read(photo, known or hashlib.file_digest(file, "sha256").hexdigest(), status)
+    except PHOTO_ERRORS as error:
+        read = _failure(error, settings)
+    return task, read, _Clock(started, time.perf_counter() - clock)
+
+
+def _known_checksum(previous: tuple[Task, _Read | _Failure] | None, task: Task, status: os.stat_result) -> str | None:
+    if previous is None or previous[0].source != task.source or not isinstance(previous[1], _Read):
+        return None
+    before = previous[1].status
+    same = (before.st_ino, before.st_size, before.st_mtime_ns) == (status.st_ino, status.st_size, status.st_mtime_ns)
+    return previous[1].sha256 if same else None
+
+
+def _paint(
+    pipe: "ColorizationPipeline", task: Task, read: _Read, settings: Settings, clock: _Clock
+) -> tuple[list["Painting"] | _Failure, _Clock]:
+    from colorize_pipeline.apps.painting import paint_photo
+
+    start = time.perf_counter()
+    seeds = [noise_seed(read.sha256, task.page, seed) for seed, _ in task.versions]
+    try:
+        paintings = paint_photo(pipe, read.photo, seeds, settings.steps, settings.saturation)
+    except (*PHOTO_ERRORS, RuntimeError) as error:  # RuntimeError: a photo too large for the device's memory
+        paintings = _failure(error, settings)
+    return paintings, _Clock(clock.started, clock.seconds + time.perf_counter() - start)
+
+
+def _write(
+    task: Task,
+    read: _Read | _Failure,
+    paintings: list["Painting"] | _Failure,
+    record: Record,
+    settings: Settings,
+    clock: _Clock,
+) -> Outcome:
+    start, verdicts = time.perf_counter(), []
+    failure = read if isinstance(read, _Failure) else paintings if isinstance(paintings, _Failure) else None
+    notes = [] if isinstance(read, _Failure) else list(read.photo.notes)
+    if failure is None and paintings:
+        asked = {"depth": settings.depth, "page": None if task.page is None else task.page + 1}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        gray = identify_gray(paintings[0].luma.numpy())
+        record = replace(record, settings={**record.settings, **asked}, gray=gray)
+    for number, (seed, target) in enumerate(task.versions):
+        state, size, checksum, said = FAILED, None, None, []
+        if failure is None:
+            own = replace(record, seed=seed, noise_seed=noise_seed(read.sha256, task.page, seed))
+            try:
+                state, size, checksum, said = _write_result(target, paintings[number], read, own, settings)
+            except PHOTO_ERRORS as error:  # it is the disk that is to blame, which may have room the next time
+                failure = _Failure(_failure(error, settings).reason, again=True)
+        notes += said
+        verdicts.append(
+            Verdict(
+                target,
+                state,
+                reason=failure.reason if failure else "",
+                again=failure.again if failure else False,
+                notes=json.dumps(list(dict.fromkeys(notes))),
+                dtype=None if failure else record.settings["dtype"],
+                source_sha256=None if isinstance(read, _Failure) else read.sha256,
+                result_sha256=checksum,
+                result_bytes=size,
+                started=clock.started,
+                seconds=(clock.seconds + time.perf_counter() - start) / len(task.versions),
+            )
+        )
+    if settings.compare and failure is None:
+        notes += [note for target in task.targets for note in _compare(target, settings)]
+    return Outcome(task, tuple(verdicts), tuple(dict.fromkeys(notes)), failure.reason if failure else "")
+
+
+def _write_result(
+    target: str, painting: "Painting", read: _Read, record: Record, settings: Settings
+) -> tuple[str, int, str, tuple[str, ...]]:
+    """Returns the state, the bytes and the checksum of the result, and what its format could not take."""
+    with unfinished_folder(os.path.dirname(target) or ".") as folder:
+        unfinished = Path(folder) / f"result{os.path.splitext(target)[1]}"
+        notes = save_photo(unfinished, painting, read.photo, record)
+        if settings.keep_times:
+            os.utime(unfinished, ns=(read.status.st_atime_ns, read.status.st_mtime_ns))
+        with unfinished.open("rb") as file:
+            checksum, size = hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
+        if not put_in_place(str(unfinished), target, settings.overwrite):
+            return KEPT, size, checksum, notes
+        return DONE, size, checksum, notes
+
+
+def _compare(target: str, settings: Settings) -> list[str]:
+    """Write gray and color of a result side by side, if there is no such picture. Returns what went wrong."""
+    path = compare_path(target)
+    if os.path.exists(path) and not settings.overwrite:
+        return []
+    try:
+        photo = read_photo(Path(target))
+        color = Image.fromarray(round_to_eight_bit(photo.image)) if photo.sixteen_bit else photo.image
+        pair = Image.new("RGB", (2 * color.width, color.height))
+        pair.paste(color.convert("L"), (0, 0))
+        pair.paste(color.convert("RGB"), (color.width, 0))
+        write_photo(Path(path), pair, photo, settings.overwrite)
+    except PHOTO_ERRORS as error:  # the photo itself is colorized
+        return [f"no comparison: {_failure(error, settings).reason}"]
+    return []
