@@ -252,7 +252,8 @@ def _write(
             own = replace(record, seed=seed, noise_seed=noise_seed(read.sha256, task.page, seed))
             try:
                 state, size, checksum, said = _write_result(target, paintings[number], read, own, settings)
-            except PHOTO_ERRORS as error:  # it is the disk that is to blame, which may have room the next time
+            # Disk and memory are to blame, which may have room the next time. (RuntimeError is PyTorch's, which joins)
+            except (*PHOTO_ERRORS, RuntimeError) as error:
                 failure = _Failure(_failure(error, settings).reason, again=True)
         notes += said
         verdicts.append(
