@@ -102,14 +102,15 @@ def load_model(settings: Settings, index: int = 0) -> Model:
         dtype = _dtype_for(torch.device(device)) if settings.dtype == "auto" else getattr(torch, settings.dtype)
         pipe = ColorizationPipeline.from_pretrained(settings.model or DEFAULT_CHECKPOINT, dtype=dtype)
         pipe.to(device)
+        record = describe_model(pipe, settings.model, settings.steps, settings.saturation)
     except (OSError, ValueError, RuntimeError, AssertionError) as error:  # the last: PyTorch without that device
         raise EngineError(f"The model cannot be loaded: {error}") from error
     pipe.set_progress_bar_config(disable=True)
-    return Model(pipe, describe_model(pipe, settings.model, settings.steps, settings.saturation))
+    return Model(pipe, record)
 
 
 def _dtype_for(device: "torch.device") -> "torch.dtype":
-    """bfloat16 where the device has units for it: elsewhere it is slower than float32, not faster."""
+    """bfloat16 where the device has units for it: elsewhere it is emulated."""
     import torch
 
     if device.type == "cuda":
