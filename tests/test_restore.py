@@ -119,7 +119,7 @@ def test_a_folder_of_reported_files_is_done_or_refused_in_a_line_each(tmp_path, 
     assert "fax.tif: not colorized: black-and-white pixels (1 bit) have no room for color" in result.output
     assert "not_supported.heic: not colorized:" in result.output and "HEIC" in result.output
     assert "lab8.tif: CIELab is read by its lightness" in result.output
-    written = {path.name.split(".")[0] for path in (tmp_path / "out").iterdir()}
+    written = {path.name.split(".")[0] for path in (tmp_path / "out").glob("*.color.*")}
     assert written == {path.stem for path in REPORTED.iterdir()} - {"fax", "not_supported", "README"}
     assert Image.open(tmp_path / "out" / "dnglike.color.png").size == (240, 180)
     for name in ("chrome.jfif", "gama.png", "wide_prophoto.png", "gray_dotgain20.jpg", "motion_photo.jpg"):

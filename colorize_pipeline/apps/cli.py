@@ -109,9 +109,19 @@ def colorize(
     if model:
         _check_model(model)
     settings = Settings(
-        model, device, dtype, steps, saturation, wanted_format, pages, depth,
-        compare, overwrite, keep_times, max_megapixels,
-    )  # fmt: skip
+        model=model,
+        device=device,
+        dtype=dtype,
+        steps=steps,
+        saturation=saturation,
+        format=wanted_format,
+        pages=pages,
+        depth=depth,
+        compare=compare,
+        overwrite=overwrite,
+        keep_times=keep_times,
+        max_megapixels=max_megapixels,
+    )
     selection = Selection(tuple(only or ()), tuple(exclude or ()), _parse_date(newer_than))
     with _streams(photos, output, wanted_format) as (photos, output, names):
         plan = _plan(photos, output, range(seed, seed + num_images), selection, settings)

@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from colorize_pipeline.apps import boxed_file, color_space, jpeg_file, png_file, refused, tiff_file
 from colorize_pipeline.apps.exif import EXIF_IFD, INTEROPERABILITY_IFD, ORIENTATION, Exif, parse_exif, upright_exif
 from colorize_pipeline.apps.formats import KINDS, PHOTO_FORMATS, PHOTO_SUFFIXES
-from colorize_pipeline.apps.photo import Photo, Stored, round_to_eight_bit
+from colorize_pipeline.apps.photo import PHOTO_ERRORS, Photo, Stored, round_to_eight_bit
 from colorize_pipeline.apps.xmp import merge_packets, orientation_of, upright_xmp
 
 
@@ -37,7 +37,7 @@ def count_pages(path: Path) -> int:
     """How many photos a regular file holds: those of a TIFF; 1 for all other kinds, and for what cannot be read."""
     try:
         return len(tiff_file.read_pages(path))
-    except (OSError, ValueError):
+    except PHOTO_ERRORS:
         return 1
 
 

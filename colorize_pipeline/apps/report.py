@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from colorize_pipeline.apps.formats import PHOTO_FORMATS
 from colorize_pipeline.apps.journal import DONE, FAILED, KEPT
-from colorize_pipeline.apps.plan import Job, PassedOver
+from colorize_pipeline.apps.plan import Job, PassedOver, name_of
 from colorize_pipeline.apps.workplace import put_in_place, unfinished_folder
 
 
@@ -123,7 +123,8 @@ def _pages(figures: Iterator[str]) -> Iterator[tuple[list[str], bool]]:
 
 
 def _figure(row: dict) -> str:
-    caption = [f"<b>{_escape(os.path.basename(row['target']))}</b>", f"of {_escape(row['source'])}"]
+    source = name_of(row["source"], None if row["page"] is None else row["page"] - 1)
+    caption = [f"<b>{_escape(os.path.basename(row['target']))}</b>", f"of {_escape(source)}"]
     picture = ""
     if row["state"] == FAILED:
         caption.append(f'<span class="failed">not colorized: {_escape(row["reason"])}</span>')

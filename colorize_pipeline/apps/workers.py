@@ -102,14 +102,15 @@ def load_model(settings: Settings, index: int = 0) -> Model:
         dtype = _dtype_for(torch.device(device)) if settings.dtype == "auto" else getattr(torch, settings.dtype)
         pipe = ColorizationPipeline.from_pretrained(settings.model or DEFAULT_CHECKPOINT, dtype=dtype)
         pipe.to(device)
+        record = describe_model(pipe, settings.model, settings.steps, settings.saturation)
     except (OSError, ValueError, RuntimeError, AssertionError) as error:  # the last: PyTorch without that device
         raise EngineError(f"The model cannot be loaded: {error}") from error
     pipe.set_progress_bar_config(disable=True)
-    return Model(pipe, describe_model(pipe, settings.model, settings.steps, settings.saturation))
+    return Model(pipe, record)
 
 
 def _dtype_for(device: "torch.device") -> "torch.dtype":
-    """bfloat16 where the device has units for it: elsewhere it is slower than float32, not faster."""
+    """bfloat16 where the device has units for it: elsewhere it is emulated."""
     import torch
 
     if device.type == "cuda":
@@ -252,7 +253,8 @@ def _write(
             own = replace(record, seed=seed, noise_seed=noise_seed(read.sha256, task.page, seed))
             try:
                 state, size, checksum, said = _write_result(target, paintings[number], read, own, settings)
-            except PHOTO_ERRORS as error:  # it is the disk that is to blame, which may have room the next time
+            # Disk and memory are to blame, which may have room the next time. (RuntimeError is PyTorch's, which joins)
+            except (*PHOTO_ERRORS, RuntimeError) as error:
                 failure = _Failure(_failure(error, settings).reason, again=True)
         notes += said
         verdicts.append(
