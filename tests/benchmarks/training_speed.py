@@ -50,6 +50,7 @@ class Loop:
         self, folder: str, batch_size: int, resolution: int, ours: bool, dtype: torch.dtype, compiled: bool = False
     ):
         arguments = ["--config", str(ROOT / "train/configs/small.json"), "--output_dir", "unused"]
+        arguments += ["--image_encoder", "lite2"]
         arguments += ["--dataset", folder, "--dataset_files", "train-0*.parquet", "--decode_once", str(ours)]
         arguments += ["--resolutions", str(resolution), "--stage_photos", "640000", "--batch_size", str(batch_size)]
         self.config, self.dtype = parse_config(arguments), dtype
