@@ -117,6 +117,7 @@ def main(arguments: argparse.Namespace, folder: Path) -> None:
     seconds = time.perf_counter() - clock
     for closed in ("unreadable", "secret.jpg"):
         os.chmod(album / closed, 0o755)
+    after = checksums(album)
     errors = run.stderr.decode(errors="surrogateescape")
     named = [line for line in errors.splitlines() if ": not colorized: " in line or "which exists" in line]
     results = list(out.rglob("*.png"))
@@ -126,7 +127,7 @@ def main(arguments: argparse.Namespace, folder: Path) -> None:
     print(
         f"{arguments.files} files, {seconds:.0f} s, exit code {run.returncode}: {len(good)} good, {len(results)}"
         f" results ({len(unreadable)} unreadable), {expected_bad} bad, {len(named)} named,"
-        f" {errors.count('Traceback')} tracebacks, {sum(checksums(album)[path] != before[path] for path in before)}"
+        f" {errors.count('Traceback')} tracebacks, {sum(after[path] != before[path] for path in before)}"
         " photos changed"
     )
 
