@@ -17,9 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
-from archive_job import COLORIZE, make_checkpoint
+from archive_job import COLORIZE, journal, make_checkpoint
 from PIL import Image
 
 from colorize_pipeline.apps.photo_file import PHOTO_ERRORS, PHOTO_SUFFIXES, read_photo
@@ -123,10 +124,11 @@ def main(arguments: argparse.Namespace, folder: Path) -> None:
     results = list(out.rglob("*.png"))
     unreadable = [path for path in results if not is_good(path)]
     expected_bad = len(photos) + 1 - len(good) - 1  # and missing.jpg; without what lies in the unreadable folder
+    states = Counter(row[1] for row in journal(out))
     print(errors[-3000:].encode(errors="backslashreplace").decode())
     print(
         f"{arguments.files} files, {seconds:.0f} s, exit code {run.returncode}: {len(good)} good, {len(results)}"
-        f" results ({len(unreadable)} unreadable), {expected_bad} bad, {len(named)} named,"
+        f" results ({len(unreadable)} unreadable), {expected_bad} bad, {len(named)} named, in the journal {dict(states)},"
         f" {errors.count('Traceback')} tracebacks, {sum(after[path] != before[path] for path in before)}"
         " photos changed"
     )
