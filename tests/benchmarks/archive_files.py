@@ -128,7 +128,7 @@ def main(arguments: argparse.Namespace, folder: Path) -> None:
     print(errors[-3000:].encode(errors="backslashreplace").decode())
     print(
         f"{arguments.files} files, {seconds:.0f} s, exit code {run.returncode}: {len(good)} good, {len(results)}"
-        f" results ({len(unreadable)} unreadable), {expected_bad} bad, {len(named)} named, in the journal {dict(states)},"
+        f" results ({len(unreadable)} unreadable), {expected_bad} bad, {len(named)} named, journal {dict(states)},"
         f" {errors.count('Traceback')} tracebacks, {sum(after[path] != before[path] for path in before)}"
         " photos changed"
     )
