@@ -240,12 +240,13 @@ class Journal:
             with self._transaction():
                 self._connection.executemany(
                     "UPDATE result SET state = ?, reason = ?, again = ?, notes = ?, dtype = ?,"
-                    " source_sha256 = ?, result_sha256 = ?, result_bytes = ?, started = ?, seconds = ? WHERE target = ? AND run = ?",
+                    " source_sha256 = ?, result_sha256 = ?, result_bytes = ?, started = ?, seconds = ?"
+                    " WHERE target = ? AND run = ?",
                     [
                         (
                             verdict.state, verdict.reason, verdict.again, verdict.notes, verdict.dtype,
-                            verdict.source_sha256, verdict.result_sha256, verdict.result_bytes, verdict.started, verdict.seconds,
-                            result_key(verdict.target, self._folder), self.run,
+                            verdict.source_sha256, verdict.result_sha256, verdict.result_bytes, verdict.started,
+                            verdict.seconds, result_key(verdict.target, self._folder), self.run,
                         )
                         for verdict in self._unwritten
                     ],
