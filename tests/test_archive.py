@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -173,6 +174,17 @@ def test_a_result_is_claimed_by_one_run_and_those_of_a_dead_run_can_be_taken(tmp
     assert second.entries()[b"a"].state == "done" and second.entries()[b"a"].result_bytes == 3
     second.close()
     assert [path.name for path in (tmp_path / ".colorize").iterdir()] == ["journal.sqlite"]
+
+
+def test_verdicts_of_two_threads_are_all_noted(tmp_path):
+    journal = Journal(str(tmp_path), "{}", False)
+    targets = [str(tmp_path / f"{number}.png") for number in range(100)]
+    journal.claim([Claim(target, "photo", 1, 2, 0, None) for target in targets])
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda target: journal.record([Verdict(target, "done")]), targets))
+
+    assert Counter(entry.state for entry in journal.entries().values()) == {"done": 100}
 
 
 def test_two_runs_share_the_photos_and_neither_takes_a_result_of_the_other_for_a_stranger(tmp_path):

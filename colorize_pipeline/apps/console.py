@@ -47,6 +47,7 @@ class Console:
         from tqdm import tqdm
 
         self._names = names
+        self._results = sys.stdout
         self._noted = Counter()
         self._progress = tqdm(total=photos, unit="photo", disable=True if photos < 2 else None)
 
@@ -76,8 +77,8 @@ class Console:
     def tell_result(self, path: str) -> None:
         """Give a path to whoever reads standard output."""
         with suppress(BrokenPipeError):  # who reads the list may stop, the photos go on
-            self._progress.write(path, file=sys.stdout)
-            sys.stdout.flush()
+            self._progress.write(path, file=self._results)
+            self._results.flush()
 
     def close(self) -> None:
         """End the bar, and count what was said once."""

@@ -1,16 +1,19 @@
 """Where the workers run: in this process, in one process each, or on a Ray cluster."""
 
+import contextlib
 import logging
 import multiprocessing
 import multiprocessing.connection
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
+from types import ModuleType
 
 from colorize_pipeline.apps.journal import FAILED, Verdict
 from colorize_pipeline.apps.tasks import EngineError, Outcome, Settings, Task
@@ -177,6 +180,11 @@ def paint_on_ray(tasks: Iterable[Task], settings: Settings, workers: int | None)
         raise EngineError("--engine ray needs Ray: pip install 'colorize-pipeline[batch]'") from error
 
     logging.getLogger("ray").setLevel(logging.ERROR)  # how its blocks go is nothing to the user
+    with contextlib.redirect_stdout(sys.stderr):  # where its threads tell of actors that have ended
+        yield from _paint_on_ray(ray, tasks, settings, workers)
+
+
+def _paint_on_ray(ray: ModuleType, tasks: list[Task], settings: Settings, workers: int | None) -> Iterator[Outcome]:
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False

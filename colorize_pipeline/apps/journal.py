@@ -124,7 +124,7 @@ class Journal:
 
     def __init__(self, folder: str | None, settings: str, overwrite: bool):
         self._folder, self._settings = folder, settings
-        self._lock = threading.Lock()  # claims come from the thread that reads ahead
+        self._lock = threading.RLock()  # claims come from the thread that reads ahead, and some verdicts
         self._unwritten: list[Verdict] = []
         self._alive = None
         self.run = os.urandom(8).hex()
@@ -235,21 +235,22 @@ class Journal:
         Raises:
             `JournalError`: if the disk does not take it; the results themselves are in place.
         """
-        self._unwritten += verdicts
-        with self._transaction():
-            self._connection.executemany(
-                "UPDATE result SET state = ?, reason = ?, again = ?, notes = ?, dtype = ?, source_sha256 = ?,"
-                " result_sha256 = ?, result_bytes = ?, started = ?, seconds = ? WHERE target = ? AND run = ?",
-                [
-                    (
-                        verdict.state, verdict.reason, verdict.again, verdict.notes, verdict.dtype,
-                        verdict.source_sha256, verdict.result_sha256, verdict.result_bytes, verdict.started,
-                        verdict.seconds, result_key(verdict.target, self._folder), self.run,
-                    )
-                    for verdict in self._unwritten
-                ],
-            )  # fmt: skip
-        self._unwritten = []
+        with self._lock:
+            self._unwritten += verdicts
+            with self._transaction():
+                self._connection.executemany(
+                    "UPDATE result SET state = ?, reason = ?, again = ?, notes = ?, dtype = ?, source_sha256 = ?,"
+                    " result_sha256 = ?, result_bytes = ?, started = ?, seconds = ? WHERE target = ? AND run = ?",
+                    [
+                        (
+                            verdict.state, verdict.reason, verdict.again, verdict.notes, verdict.dtype,
+                            verdict.source_sha256, verdict.result_sha256, verdict.result_bytes, verdict.started,
+                            verdict.seconds, result_key(verdict.target, self._folder), self.run,
+                        )
+                        for verdict in self._unwritten
+                    ],
+                )  # fmt: skip
+            self._unwritten = []
 
     def _entry(self, key: bytes) -> Entry | None:
         row = self._connection.execute(

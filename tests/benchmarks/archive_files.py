@@ -17,9 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
-from archive_job import COLORIZE, make_checkpoint
+from archive_job import COLORIZE, journal, make_checkpoint
 from PIL import Image
 
 from colorize_pipeline.apps.formats import PHOTO_SUFFIXES
@@ -119,16 +120,18 @@ def main(arguments: argparse.Namespace, folder: Path) -> None:
     seconds = time.perf_counter() - clock
     for closed in ("unreadable", "secret.jpg"):
         os.chmod(album / closed, 0o755)
+    after = checksums(album)
     errors = run.stderr.decode(errors="surrogateescape")
     named = [line for line in errors.splitlines() if ": not colorized: " in line or "which exists" in line]
     results = list(out.rglob("*.png"))
     unreadable = [path for path in results if not is_good(path)]
     expected_bad = len(photos) + 1 - len(good) - 1  # and missing.jpg; without what lies in the unreadable folder
+    states = Counter(row[1] for row in journal(out))
     print(errors[-3000:].encode(errors="backslashreplace").decode())
     print(
         f"{arguments.files} files, {seconds:.0f} s, exit code {run.returncode}: {len(good)} good, {len(results)}"
-        f" results ({len(unreadable)} unreadable), {expected_bad} bad, {len(named)} named,"
-        f" {errors.count('Traceback')} tracebacks, {sum(checksums(album)[path] != before[path] for path in before)}"
+        f" results ({len(unreadable)} unreadable), {expected_bad} bad, {len(named)} named, journal {dict(states)},"
+        f" {errors.count('Traceback')} tracebacks, {sum(after[path] != before[path] for path in before)}"
         " photos changed"
     )
 
