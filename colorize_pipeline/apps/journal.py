@@ -239,9 +239,8 @@ class Journal:
             self._unwritten += verdicts
             with self._transaction():
                 self._connection.executemany(
-                    "UPDATE result SET state = ?, reason = ?, again = ?, notes = ?, dtype = ?,"
-                    " source_sha256 = ?, result_sha256 = ?, result_bytes = ?, started = ?, seconds = ?"
-                    " WHERE target = ? AND run = ?",
+                    "UPDATE result SET state = ?, reason = ?, again = ?, notes = ?, dtype = ?, source_sha256 = ?,"
+                    " result_sha256 = ?, result_bytes = ?, started = ?, seconds = ? WHERE target = ? AND run = ?",
                     [
                         (
                             verdict.state, verdict.reason, verdict.again, verdict.notes, verdict.dtype,
