@@ -179,15 +179,17 @@ def paint_on_ray(tasks: Iterable[Task], settings: Settings, workers: int | None)
     except ImportError as error:
         raise EngineError("--engine ray needs Ray: pip install 'colorize-pipeline[batch]'") from error
 
-    logging.getLogger("ray").setLevel(logging.ERROR)  # how its blocks go is nothing to the user
     with contextlib.redirect_stdout(sys.stderr):  # where its threads tell of actors that have ended
-        yield from _paint_on_ray(ray, tasks, settings, workers)
+        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        try:
+            yield from _paint_on_ray(ray, tasks, settings, workers)
+        finally:
+            ray.shutdown()  # and they tell it late
 
 
 def _paint_on_ray(ray: ModuleType, tasks: list[Task], settings: Settings, workers: int | None) -> Iterator[Outcome]:
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # how its blocks go is nothing to the user
     resources = ray.cluster_resources()
     on_gpu = settings.device.startswith("cuda") or (settings.device == "auto" and resources.get("GPU", 0) > 0)
     workers = workers or max(1, int(resources.get("GPU" if on_gpu else "CPU", 1)))
