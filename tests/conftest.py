@@ -180,3 +180,14 @@ def photo() -> Image.Image:
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def album(tmp_path, photo):
+    folder = tmp_path / "album"
+    (folder / "1936").mkdir(parents=True)
+    pixels = np.asarray(photo)
+    for number in range(3):
+        Image.fromarray(np.roll(pixels, 7 * number, axis=1)).save(folder / f"{number}.jpg")
+        Image.fromarray(np.roll(pixels, 9 * number, axis=0)).save(folder / "1936" / f"old {number}.png")
+    return folder

@@ -1,4 +1,4 @@
-"""The command line on whole archives: plan, journal, workers, report."""
+"""The command line on whole archives: workers, streams, report."""
 
 import base64
 import hashlib
@@ -11,268 +11,21 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from archive_jobs import COLORIZE, checksums, invoke, journal_rows
 from PIL import Image
 from typer.testing import CliRunner
 
 from colorize_pipeline.apps import info
-from colorize_pipeline.apps.batch import Request, Run
 from colorize_pipeline.apps.cli import app
 from colorize_pipeline.apps.engines import paint_in_processes
-from colorize_pipeline.apps.journal import Claim, Journal, Verdict
-from colorize_pipeline.apps.plan import Job, PassedOver, Selection, compare_path, make_plan, result_name
+from colorize_pipeline.apps.plan import PassedOver
 from colorize_pipeline.apps.report import summary, write_report
-from colorize_pipeline.apps.tasks import Outcome, Settings, Task
+from colorize_pipeline.apps.tasks import Settings, Task
 from colorize_pipeline.apps.workers import noise_seed
-from colorize_pipeline.apps.workplace import hold, put_in_place, remove_unfinished, unfinished_folder
-
-
-COLORIZE = [sys.executable, "-c", "from colorize_pipeline.apps.cli import main; main()"]
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
-def plan(*photos, **wanted):
-    naming = {name: wanted.pop(name) for name in ("wanted_format", "all_pages") if name in wanted}
-    return make_plan(list(map(str, photos)), None, range(1), False, Selection(**wanted), **naming)
-
-
-def journal_rows(folder):
-    with sqlite3.connect(folder / ".colorize" / "journal.sqlite") as connection:
-        return connection.execute(
-            "SELECT target, state, source_sha256, seed, settings, reason, again, notes, result_bytes, result_sha256"
-            " FROM result ORDER BY target"
-        ).fetchall()
-
-
-def checksums(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*.png")}
-
-
-@pytest.fixture
-def album(tmp_path, photo):
-    folder = tmp_path / "album"
-    (folder / "1936").mkdir(parents=True)
-    pixels = np.asarray(photo)
-    for number in range(3):
-        Image.fromarray(np.roll(pixels, 7 * number, axis=1)).save(folder / f"{number}.jpg")
-        Image.fromarray(np.roll(pixels, 9 * number, axis=0)).save(folder / "1936" / f"old {number}.png")
-    return folder
-
-
-# The plan
-
-
-def test_everything_that_is_passed_over_is_named_with_its_reason(album):
-    (album / "1936" / "notes.txt").touch()
-    (album / "LICENSE").touch()
-    (album / ".0.jpg").touch()
-    (album / "0.color.png").touch()
-    (album / "elsewhere").symlink_to(album / "1936")
-    (album / "gone.jpg").symlink_to("nowhere.jpg")
-    (album / "loop.jpg").symlink_to("loop.jpg")
-    os.mkfifo(album / "pipe.jpg")
-
-    found = plan(album, album / "missing.jpg", exclude=("1936/*0.png",))
-
-    reasons = {os.path.basename(entry.path): entry.reason for entry in found.passed_over}
-    assert reasons == {
-        "notes.txt": "not a photo by its suffix: .txt",
-        "LICENSE": "not a photo: no suffix",
-        ".0.jpg": "hidden",
-        "0.color.png": "result of an earlier run by its name",
-        "elsewhere": "link to a folder",
-        "old 0.png": "left out by --exclude",
-    }
-    problems = {os.path.basename(job.source): job.problem for job in found.jobs if job.problem}
-    assert problems == {
-        "gone.jpg": "No such file or directory",
-        "loop.jpg": "Too many levels of symbolic links",
-        "missing.jpg": "No such file or directory",
-        "pipe.jpg": "not a regular file",
-    }
-    assert len(found.jobs) == 3 + 2 + len(problems)
-
-
-def test_a_selection_takes_photos_by_name_by_path_and_by_time(album):
-    os.utime(album / "0.jpg", (0, 0))
-
-    def names(**wanted):
-        jobs = plan(album, **wanted).jobs
-        return [os.path.relpath(job.source, album) for job in jobs]
-
-    assert names(only=("*.jpg",)) == ["0.jpg", "1.jpg", "2.jpg"]
-    assert names(only=("1936/*",), exclude=("*1*.png", "*2.png")) == []
-    assert names(only=("old*",), exclude=("* 1.png",)) == ["1936/old 0.png", "1936/old 2.png"]
-    assert names(only=("*.jpg",), newer_than=1.0) == ["1.jpg", "2.jpg"]
-
-
-def test_names_of_results_do_not_depend_on_the_selection(album):
-    Image.new("L", (4, 4)).save(album / "0.png")
-
-    alone, all_ = (plan(album, only=only).jobs for only in (("0.jpg",), ()))
-
-    assert alone[0].targets == (str(album / "0.jpg.color.png"),)
-    assert alone[0].targets in [job.targets for job in all_]
-
-
-@pytest.mark.parametrize("stem", ["a" * 240, "a" * 246, "ü" * 125, "a" * 246 + "b"])
-def test_the_name_of_a_result_fits_the_file_system_and_stays_its_own(stem):
-    names = [result_name(stem, version) for version in ("", "-12345")]
-
-    assert all(len(os.fsencode(compare_path(name))) <= 255 and name.endswith(".png") for name in names)
-    assert (names[0] == f"{stem}.color.png") == (len(os.fsencode(stem)) <= 243)
-    assert result_name(stem + "c", "") not in names
-
-
-def test_pages_and_formats_decide_the_names_and_the_names_are_cut_before_them(album, photo):
-    scan = Image.fromarray(np.asarray(photo).astype(np.uint16) * 257)
-    for name in ("0.tif", "a" * 250 + ".tif", "1936/one.tif"):
-        scan.save(album / name, save_all=True, append_images=[scan] * ("one" not in name))
-    (album / "scan.nef").touch()
-
-    found = plan(album, only=("*0.*", "aaa*", "one*"), wanted_format="same", all_pages=True)
-    first = plan(album / "0.tif", wanted_format="webp").jobs
-
-    targets = {os.path.relpath(target, album): job.page for job in found.jobs for target in job.targets}
-    long = [name for name in targets if name.startswith("aaa")]
-    assert {name: page for name, page in targets.items() if name not in long} == {
-        "0.jpg.color.jpg": None,
-        "0.tif.page-1.color.tif": 0,
-        "0.tif.page-2.color.tif": 1,
-        "1936/old 0.color.png": None,
-        "1936/one.color.tif": None,
-    }
-    assert [targets[name] for name in long] == [0, 1] and all(len(compare_path(name)) <= 255 for name in long)
-    assert [(job.targets, job.page) for job in first] == [((str(album / "0.color.webp"),), None)]
-    assert any("raw file" in entry.reason for entry in found.passed_over if entry.path.endswith("scan.nef"))
-
-
-# The journal
-
-
-def test_a_result_is_claimed_by_one_run_and_those_of_a_dead_run_can_be_taken(tmp_path):
-    first, second = (Journal(str(tmp_path), "{}", False) for _ in range(2))
-    claims = [Claim(str(tmp_path / name), name, 1, 2, 0, None) for name in ("a", "b")]
-
-    assert first.claim(claims[:1]) == [True]
-    assert second.claim(claims) == [False, True]
-    assert second.dead({first.run}) == set()
-    first.close()  # it ended without a verdict
-
-    assert second.dead({first.run}) == {first.run}
-    seen = second.entries()[b"a"]
-    assert seen.state == "claimed"
-    assert second.claim([Claim(claims[0].target, "a", 1, 2, 0, seen)]) == [True]
-    second.record([Verdict(claims[0].target, "done", result_bytes=3)])
-    assert second.entries()[b"a"].state == "done" and second.entries()[b"a"].result_bytes == 3
-    second.close()
-    assert [path.name for path in (tmp_path / ".colorize").iterdir()] == ["journal.sqlite"]
-
-
-def test_verdicts_of_two_threads_are_all_noted(tmp_path):
-    journal = Journal(str(tmp_path), "{}", False)
-    targets = [str(tmp_path / f"{number}.png") for number in range(100)]
-    journal.claim([Claim(target, "photo", 1, 2, 0, None) for target in targets])
-
-    with ThreadPoolExecutor(2) as threads:
-        list(threads.map(lambda target: journal.record([Verdict(target, "done")]), targets))
-
-    assert Counter(entry.state for entry in journal.entries().values()) == {"done": 100}
-
-
-def test_two_runs_share_the_photos_and_neither_takes_a_result_of_the_other_for_a_stranger(tmp_path):
-    jobs = [Job(f"{name}.jpg", (str(tmp_path / f"{name}.color.png"),), 1, 2) for name in "abc"]
-    journals = [Journal(str(tmp_path), "{}", False) for _ in range(2)]
-    runs = [Run(jobs, Request(), journal, str(tmp_path), 1, lambda line: None) for journal in journals]
-    supplies, done = [run.tasks() for run in runs], []
-
-    def paint(number):
-        for task in itertools.islice(supplies[number], 1):
-            done.append(task.source)
-            ((_, target),) = task.versions
-            open(target, "w").close()
-            runs[number].note(Outcome(task, (Verdict(target, "done", result_bytes=0),)))
-
-    for number in (0, 1, 0, 1, 0):
-        paint(number)
-
-    assert done == ["a.jpg", "b.jpg", "c.jpg"]
-    assert runs[0].totals == {"colorized": 2, "done before": 1}
-    assert runs[1].totals == {"colorized": 1, "done before": 2}
-
-
-def test_a_round_of_overwriting_goes_on_after_a_stop_and_a_finished_one_does_not(tmp_path):
-    rounds = []
-    for settings, finished in (("{}", False), ("{}", True), ("{}", False), ('{"steps": 1}', False)):
-        journal = Journal(str(tmp_path), settings, overwrite=True)
-        rounds.append(journal.round)
-        if finished:
-            journal.finish()
-        journal.close()
-
-    assert rounds[0] == rounds[1] < rounds[2] < rounds[3]
-
-
-def test_a_file_that_is_no_journal_is_named(tmp_path, album):
-    (tmp_path / "out" / ".colorize").mkdir(parents=True)
-    (tmp_path / "out" / ".colorize" / "journal.sqlite").write_bytes(b"something else" * 100)
-
-    result = invoke(album, "-o", tmp_path / "out")
-
-    assert result.exit_code == 1 and "journal.sqlite cannot be used" in result.output, result.output
-
-
-# Unfinished files
-
-
-def test_unfinished_files_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_path):
-    dead = tmp_path / ".colorize" / ("0" * 32)
-    dead.mkdir(parents=True)
-    (dead / "result.png").touch()
-    (dead / "lock").touch()
-
-    with unfinished_folder(str(tmp_path)) as folder:
-        removed = remove_unfinished([str(tmp_path)])
-
-        assert removed == 1 and not dead.exists() and os.path.isdir(folder)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_lock_of_a_process_ends_with_it_however_it_ends(tmp_path):
-    code = (
-        f"from colorize_pipeline.apps.workplace import hold; lock = hold({str(tmp_path / 'lock')!r}); print(); input()"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        process.stdout.read(1)
-        assert hold(str(tmp_path / "lock")) is None
-
-        process.kill()
-        process.wait()
-
-        assert hold(str(tmp_path / "lock")) is not None
-
-
-def test_a_result_is_put_in_place_of_nothing_but_its_equal(tmp_path):
-    for name, content in (("unfinished", "new"), ("equal", "new"), ("other", "old")):
-        (tmp_path / name).write_text(content)
-
-    placed = {
-        name: put_in_place(str(tmp_path / "unfinished"), str(tmp_path / name), False) for name in ("equal", "other")
-    }
-
-    assert placed == {"equal": True, "other": False} and (tmp_path / "other").read_text() == "old"
-    assert put_in_place(str(tmp_path / "unfinished"), str(tmp_path / "other"), True)
-    assert (tmp_path / "other").read_text() == "new"
-
-
-# The workers
 
 
 def test_a_photo_gets_the_same_bytes_in_a_folder_alone_under_another_name_and_in_a_process(
@@ -344,9 +97,6 @@ def test_the_noise_comes_from_the_content_the_page_and_the_seed():
     seeds = {noise_seed(*what) for what in itertools.product(checksums, (None, 0, 1), (0, 1))}
 
     assert len(seeds) == 8 and all(0 <= seed < 2**64 for seed in seeds)  # the first page is the first, named or not
-
-
-# The command
 
 
 def test_a_killed_run_goes_on_to_the_same_results_and_journal(tmp_path, album, checkpoint):
