@@ -41,7 +41,7 @@ def samples_of(photos):
 def test_samples_of_photos_that_were_decoded_once_are_the_same_bits(photos):
     for before, after in zip(samples_of(photos), samples_of(decode_once(photos, "image", 90)), strict=True):
         assert before["name"] == after["name"] and before["unreadable"] == after["unreadable"]
-        for name in ("clean_sample", "luminance", "hints", "noise", "timestep"):
+        for name in ("clean_sample", "luminance", "hints", "noise", "timesteps"):
             assert torch.equal(before[name], after[name]), name
 
 

@@ -114,13 +114,20 @@ def main(config: TrainingConfig) -> None:
 
             clean_sample, noise, luminance, hints, timesteps = (
                 batch[name].to(accelerator.device, non_blocking=True)
-                for name in ("clean_sample", "noise", "luminance", "hints", "timestep")
+                for name in ("clean_sample", "noise", "luminance", "hints", "timesteps")
             )
             features = None
             if encoder:
                 with torch.set_grad_enabled(images_seen >= config.frozen_encoder_photos):
                     features = encoder(batch["encoder_luminance"].to(accelerator.device), clean_sample.shape[2:])
                 features = features * batch["conditioned"].to(accelerator.device)[:, None, None, None]
+            # A photo is seen once and noised several times.
+            clean_sample, luminance, hints = (
+                planes.repeat_interleave(config.noises_per_photo, dim=0) for planes in (clean_sample, luminance, hints)
+            )
+            if encoder:
+                features = features.repeat_interleave(config.noises_per_photo, dim=0)
+            noise, timesteps = noise.flatten(end_dim=1), timesteps.flatten()
             noisy_sample = noise_scheduler.add_noise(clean_sample, noise, timesteps)
             model_input = build_model_input(noisy_sample, luminance, hints if config.with_hints else None, features)
             model_output = model(model_input, timesteps, return_dict=False)[0]

@@ -78,7 +78,8 @@ class Loop:
 
     def update(self) -> None:
         batch = next(self.batches)
-        clean_sample, noise, timesteps = batch["clean_sample"], batch["noise"], batch["timestep"]
+        clean_sample = batch["clean_sample"]
+        noise, timesteps = batch["noise"].flatten(end_dim=1), batch["timesteps"].flatten()
         noisy_sample = self.noise_scheduler.add_noise(clean_sample, noise, timesteps)
         with torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32):
             features = self.encoder(batch["encoder_luminance"], clean_sample.shape[2:])

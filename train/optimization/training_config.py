@@ -61,6 +61,7 @@ class TrainingConfig:
     image_encoder: str = ""  # "lite0" or "lite2": a pretrained EfficientNet-Lite sees what is in the photo
     encoder_resolution: int = 128  # pixels a side of the crop as the encoder sees it
     encoder_learning_rate: float = 3e-4  # of its layers from stride 8 on; 0 leaves it as ImageNet made it
+    noises_per_photo: int = 1  # for one pass of the image encoder, which takes longer than the network
     frozen_encoder_photos: int = 0  # photos seen before it is trained: at first the network's gradients are noise
     num_train_timesteps: int = 1000
     beta_schedule: str = "linear"  # colors are chosen where a cosine schedule hardly looks: at an SNR below 1/100
@@ -131,6 +132,7 @@ class TrainingConfig:
                 raise ValueError(f"`resolutions` must be multiples of {multiple} for this network, got {resolution}.")
         for name in (
             "batch_size",
+            "noises_per_photo",
             "gradient_accumulation_steps",
             "log_photos",
             "checkpoint_photos",

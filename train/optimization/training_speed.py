@@ -23,8 +23,8 @@ def training_flops(config: TrainingConfig, resolution: int) -> float:
     side = resolution // config.luminance_patch
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         unet = create_unet(**config.network)
-        sample = torch.empty(1, unet.config.in_channels, side, side)
-        unet(sample, torch.zeros(1)).sample.sum().backward()
+        sample = torch.empty(config.noises_per_photo, unet.config.in_channels, side, side)
+        unet(sample, torch.zeros(len(sample))).sample.sum().backward()
         if config.image_encoder:
             image_encoder = EfficientNetModel(encoder_config(config.image_encoder)).eval()
             prepare_fine_tuning(image_encoder, config.encoder_learning_rate)

@@ -102,8 +102,8 @@ class SampleMaker:
                 `clean_sample` `(2, R/k, R/k)`: chroma divided by `chroma_scale` (or `(3, R, R)` RGB in `[-1, 1]`);
                 `luminance` `(1, R, R)` in `[-1, 1]`; `encoder_luminance` `(1, E, E)`: the same as the image encoder
                 sees it, E = 0 without one; `conditioned` `()`: 0 where the condition is dropped, else 1; `hints`
-                `(3, R/k, R/k)`: hint chroma in the unit of the sample, and mask; `noise` like the sample; `timestep`
-                `()`.
+                `(3, R/k, R/k)`: hint chroma in the unit of the sample, and mask; `noise` `(N, ...)` like the sample,
+                N = `noises_per_photo`; `timesteps` `(N,)`, equally spaced over all of them.
         """
         config = self.config
         generator = torch.Generator().manual_seed(_seed_of(config.seed, position))
@@ -152,6 +152,7 @@ class SampleMaker:
         conditioned = uniform[6] >= config.condition_dropout
         if not conditioned:
             luminance, hints = torch.zeros_like(luminance), torch.zeros_like(hints)
+        starts = [(uniform[7] + index / config.noises_per_photo) % 1 for index in range(config.noises_per_photo)]
 
         return {
             "clean_sample": clean_sample,
@@ -159,8 +160,8 @@ class SampleMaker:
             "encoder_luminance": shrink(2 * seen - 1, seen_by_encoder),
             "conditioned": torch.tensor(float(conditioned)),
             "hints": hints,
-            "noise": torch.randn(clean_sample.shape, generator=generator),
-            "timestep": torch.tensor(int(self.num_train_timesteps * uniform[7])),
+            "noise": torch.randn((config.noises_per_photo, *clean_sample.shape), generator=generator),
+            "timesteps": torch.tensor([int(self.num_train_timesteps * start) for start in starts]),
         }
 
 
