@@ -8,10 +8,10 @@ trains every variant with `train.py`, scores it with `evaluate.py`, and writes `
 others stays there: also rows of options that lost and were deleted from the code. Every row keeps the command that
 trained it and the commit that began it; a run of another command is not taken for it.
 
-Equal compute means equal floating-point operations of the network: a variant with larger crops or a larger network
-sees fewer photos, with the same shares of them for warm-up and decay. (The optimizer's own are not counted. Muon's are
-the same for every update: six tenths of those of the network for a batch of 64 crops of 64.) All variants see the
-same photos in the same order, up to that number.
+Equal compute means equal floating-point operations of network and image encoder: a variant with larger crops or a
+larger network sees fewer photos, with the same shares of them for warm-up and decay. (The optimizer's own are not
+counted.) All variants see the same photos in the same order, up to that number. Two seeds of the recipe tell what is
+chance.
 """
 
 import argparse
@@ -28,53 +28,53 @@ from optimization.training_speed import training_flops
 TRAIN = Path(__file__).parent
 
 # The budget is that of the first variant, which all others are compared with.
-_PHOTOS = 12_800
-_BATCH_SIZE = 64
-_WARMUP_SHARE, _DECAY_SHARE = 5 / 32, 10 / 32
+_PHOTOS = 20_480
+_BATCH_SIZE = 32
+_WARMUP_SHARE, _DECAY_SHARE = 1 / 8, 3 / 8
 
 _RECIPE = (
-    "--preset medium --mixed_precision bf16 --num_workers 0 --resolutions 64 --processing_resolution 64"
-    f" --stage_photos {_PHOTOS}"
-    f" --batch_size {_BATCH_SIZE} --muon_learning_rate 2.1e-3 --learning_rate 7e-4"
-    " --beta_schedule linear --condition_dropout 0 --degradation_probability 0 --gray_mixing_probability 0.5"
-    " --hint_probability 0.33 --checkpoint_photos 1000000 --validation_photos 0 --log_photos 1280"
+    "--preset small --image_encoder lite2 --noises_per_photo 2 --mixed_precision bf16 --compile true --resolutions 64"
+    f" --processing_resolution 64 --stage_photos {_PHOTOS} --batch_size {_BATCH_SIZE} --min_crop 0.75"
+    " --frozen_encoder_photos 3200 --checkpoint_photos 1000000 --validation_photos 0 --log_photos 3200"
 )
 
 # Name of a row: flags of training, flags of the evaluation.
 _VARIANTS = {
     "recipe": ("", ""),
+    "recipe, another seed": ("--seed 1", ""),
+    "no image encoder": ("--image_encoder= --frozen_encoder_photos 0", ""),
+    "EfficientNet-Lite0": ("--image_encoder lite0", ""),
+    "encoder frozen": ("--encoder_learning_rate 0", ""),
+    "encoder trained from the start": ("--frozen_encoder_photos 0", ""),
+    "encoder_learning_rate 1e-3": ("--encoder_learning_rate 1e-3", ""),
+    "encoder_resolution 96": ("--encoder_resolution 96", ""),
+    "encoder_resolution 192": ("--encoder_resolution 192", ""),
+    "noises_per_photo 1": ("--noises_per_photo 1", ""),
+    "noises_per_photo 4": ("--noises_per_photo 4", ""),
     "RGB, epsilon, linear, T = 300 (COLORIZED's formulation)": (
-        "--target rgb --luminance_patch 1 --with_hints false --prediction_type epsilon --rescale_betas_zero_snr false"
-        " --num_train_timesteps 300 --preset small",
+        "--image_encoder= --target rgb --luminance_patch 1 --with_hints false --prediction_type epsilon"
+        " --rescale_betas_zero_snr false --num_train_timesteps 300 --noises_per_photo 1",
         "--steps 50",
     ),
-    "epsilon, no zero terminal SNR": ("--prediction_type epsilon --rescale_betas_zero_snr false", ""),
     "cosine schedule": ("--beta_schedule squaredcos_cap_v2", ""),
     "chroma_scale 0.0875": ("--chroma_scale 0.0875", ""),
     "chroma_scale 0.28": ("--chroma_scale 0.28", ""),
-    "chroma_scale 0.5": ("--chroma_scale 0.5", ""),
-    "luminance_patch 2": ("--luminance_patch 2 --resolutions 32 --processing_resolution 32", ""),
-    "luminance_patch 1": ("--luminance_patch 1 --resolutions 16 --processing_resolution 16", ""),
-    "crops of 128 from the start": ("--resolutions 128 --processing_resolution 128", ""),
-    "trained at 64, painted at 96": ("", "--processing-resolution 96"),
-    "trained at 64, painted at 128": ("", "--processing-resolution 128"),
     "muon_learning_rate 5e-3": ("--muon_learning_rate 5e-3", ""),
-    "no average of weights": ("--ema_max_decay 0", ""),
-    "average of the last 10 updates": ("--ema_max_decay 0.9", ""),
-    "no gray mixing": ("--gray_mixing_probability 0", ""),
-    "degraded grays": ("--degradation_probability 0.3", ""),
+    "no gray mixing, no degraded grays": ("--gray_mixing_probability 0 --degradation_probability 0", ""),
+    "whole photos": ("--min_crop 1", ""),
+    "crops of 128": ("--resolutions 128 --processing_resolution 128", ""),
+    "trained at 64, painted at 128": ("", "--processing-resolution 128"),
     "10% without condition": ("--condition_dropout 0.1", ""),
     "10% without condition, guidance 1.5": ("--condition_dropout 0.1", "--guidance-scale 1.5"),
-    "10% without condition, guidance 2": ("--condition_dropout 0.1", "--guidance-scale 2"),
-    "10% without condition, guidance 3": ("--condition_dropout 0.1", "--guidance-scale 3"),
-    "base network (35.9 M)": ("--preset base", ""),
-    "small network (7.0 M, no attention)": ("--preset small", ""),
+    "10% without condition, guidance 2.5": ("--condition_dropout 0.1", "--guidance-scale 2.5"),
+    "medium network (attention)": ("--preset medium", ""),
 }
 
 _COLUMNS = {
     "1-step mean dE00": ("1-step mean", "dE00"),
     "one sample dE00": ("one sample", "dE00"),
     "best of 8 dE00": ("best of 8", "dE00"),
+    "AuC of the mean": ("1-step mean", "AuC"),
     "sample CF": ("one sample", "CF"),
     "true CF": ("one sample", "true CF"),
 }
