@@ -269,6 +269,17 @@ def test_a_crop_is_stretched_by_at_most_what_is_asked_and_its_gray_with_it():
     assert 1.8 < max(stretched) < 2.05 and 1.8 < 1 / min(stretched) < 2.05
 
 
+def test_the_noises_of_a_photo_differ_and_lie_equally_spaced_in_time(photos, tmp_path):
+    once = samples(photos, tmp_path, 1)[0]
+    batch = samples(photos, tmp_path, 1, noises_per_photo=4)[0]
+
+    assert all(torch.equal(batch[key], once[key]) for key in ("clean_sample", "luminance", "hints"))
+    assert batch["noise"].shape == (8, 4, 2, 8, 8) and len(batch["noise"].flatten(end_dim=1).unique(dim=0)) == 32
+    assert torch.equal(batch["timesteps"][:, :1], once["timesteps"])
+    gaps = batch["timesteps"].sort(dim=1).values.diff(dim=1)
+    assert gaps.min() >= 249 and gaps.max() <= 251
+
+
 def test_hints_show_the_true_color_where_the_mask_is_set():
     chroma = torch.arange(128.0).view(2, 8, 8)  # a ramp: the mean of a square is the color in its middle
     drawn = [draw_hints(chroma, seeded(seed)) for seed in range(300)]
