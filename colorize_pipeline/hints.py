@@ -21,6 +21,10 @@ _STRONGEST = {
 _SEEN_SHARE = 0.95
 
 
+class HintWarning(UserWarning):
+    """A color that was asked for does not exist where it was asked for."""
+
+
 @dataclass(frozen=True)
 class KnownColors:
     """
@@ -96,8 +100,8 @@ def read_hints(hints: Image.Image | list | None, photo_size: tuple[int, int]) ->
 
 def fit_to_gamut(known: list[KnownColors | None], lumas: list[torch.Tensor]) -> list[KnownColors | None]:
     """
-    Bring each known color to the nearest of its hue that exists at the brightness of its pixel, and warn once if the
-    difference can be seen.
+    Bring each known color to the nearest of its hue that exists at the brightness of its pixel, with a `HintWarning`
+    if the difference can be seen.
 
     Args:
         known (`list`), lumas (`list` of `torch.Tensor` of shape `(height, width)`): One for each photo.
@@ -129,6 +133,7 @@ def fit_to_gamut(known: list[KnownColors | None], lumas: list[torch.Tensor]) -> 
             f"at pixel {place[0]}, {place[1]} the photo is too {'bright' if gray > 0.5 else 'dark'} for the color that"
             f" was asked for: at this brightness the {name} possible is #{rgb[0]:02x}{rgb[1]:02x}{rgb[2]:02x}, which"
             f" is taken{others}",
+            HintWarning,
             stacklevel=4,  # whoever called the pipeline, whose call is wrapped once
         )
     return fitted

@@ -56,7 +56,8 @@ LIGHT = {
     "console": {"batch", "engines", "journal", "plan", "report", "tasks", "workplace"},
     "info": {"gray", "photo", "provenance", "reading"},
     "restore": {"color_space", "gray", "photo", "provenance", "reading", "writing"},
-    "cli": {"batch", "console", "formats", "info", "plan", "restore", "tasks"},
+    "wishes": {"photo", "reading", "tasks"},
+    "cli": {"batch", "console", "formats", "info", "plan", "restore", "tasks", "wishes"},
 }
 FORMATS = {"boxed_file", "jpeg_file", "png_file", "tiff_file"}
 HEAVY = {
@@ -83,6 +84,7 @@ HEAVY = {
         "provenance",
         "reading",
         "tasks",
+        "wishes",
         "workplace",
         "writing",
     },  # fmt: skip
