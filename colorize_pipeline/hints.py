@@ -17,8 +17,8 @@ _STRONGEST = {
     18: "most violet", 52: "pinkest",
 }  # fmt: skip
 
-# A color is said to be out of reach if less than this share of its chroma is left: below, nobody sees the difference.
-_SEEN_SHARE = 0.95
+# A color is said to be out of reach if that costs it more chroma than this, about 2 units of CIEDE2000.
+_SEEN_LOSS = 0.02
 
 
 class HintWarning(UserWarning):
@@ -117,7 +117,7 @@ def fit_to_gamut(known: list[KnownColors | None], lumas: list[torch.Tensor]) -> 
         gray = luma[colors.rows, colors.columns].float() / torch.iinfo(luma.dtype).max  # (N,)
         scale = gamut_scale(gray, chroma_to_rgb_difference(colors.chroma), 1.0)
         fitted.append(replace(colors, chroma=scale * colors.chroma))
-        changed = (scale < _SEEN_SHARE).nonzero()[:, 0]
+        changed = ((1 - scale) * colors.chroma.norm(dim=0) > _SEEN_LOSS).nonzero()[:, 0]
         number += len(changed)
         if example is None and len(changed):  # of a stroke the pixel in the middle, not the one white speck
             middle = changed[scale[changed].argsort()[len(changed) // 2]]

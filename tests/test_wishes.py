@@ -73,7 +73,7 @@ def test_a_color_that_does_not_exist_is_told_as_a_note(tmp_path, checkpoint):
     result = run(tmp_path / "a.png", "--hint", "20,10,#ff0000", "--num-images", "2", "--model", checkpoint)
 
     assert result.exit_code == 0
-    assert result.output.count("at this brightness the reddest possible is #ff8990") == 1
+    assert result.output.count("at this brightness the reddest possible is #ff9090") == 1
 
 
 def test_hints_and_masks_change_what_the_journal_takes_for_the_same_settings():
