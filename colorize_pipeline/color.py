@@ -21,6 +21,13 @@ _K_R, _K_G, _K_B = LUMA_WEIGHTS
 # small enough that the float32 temporaries of a gigapixel photo stay at some ten megabytes.
 _PIXELS_PER_BLOCK = 1 << 20
 
+# Colorfulness is matched on a copy of this longest side, by a factor in [0, 4] or, for pale paintings, in an octave
+# above it, in 12 halvings (to 0.001, or a part in 4096). After the last octave, all but gray is at the end of RGB.
+_COLORFULNESS_SIDE = 256
+_FIRST_CHROMA_GAIN = 4.0
+_MAX_CHROMA_GAIN = 256.0
+_BISECTIONS = 12
+
 
 def rgb_to_luma(rgb: torch.Tensor) -> torch.Tensor:
     """
@@ -139,11 +146,14 @@ def join_blocks(
     """
     height, width = luma.shape
     white = float(torch.iinfo(luma.dtype).max)
-    vertical = resize_matrix(chroma.shape[1], height)  # (H, h)
-    wide_chroma = chroma.float() @ resize_matrix(chroma.shape[2], width).T  # (2, h, W)
+    at_full_size = chroma.shape[1:] == luma.shape
+    if not at_full_size:
+        vertical = resize_matrix(chroma.shape[1], height)  # (H, h)
+        wide_chroma = chroma.float() @ resize_matrix(chroma.shape[2], width).T  # (2, h, W)
     for rows in _row_blocks(height, width):
         gray = luma[rows].float()  # (rows, W)
-        difference = chroma_to_rgb_difference(vertical[rows] @ wide_chroma)  # (3, rows, W)
+        block = chroma[:, rows].float() if at_full_size else vertical[rows] @ wide_chroma  # (2, rows, W)
+        difference = chroma_to_rgb_difference(block)  # (3, rows, W)
         difference = white * (difference if adapt is None else adapt(luma[rows], difference))
         difference = difference * gamut_scale(gray, difference, white)
         red, blue = difference[0].round(), difference[2].round()
@@ -181,6 +191,38 @@ def colorfulness(rgb: torch.Tensor) -> float:
     opponents = torch.stack((red - green, 0.5 * (red + green) - blue)).flatten(start_dim=1)  # (2, H*W)
     deviation = opponents.std(dim=1, correction=0).norm()
     return float(deviation + 0.3 * opponents.mean(dim=1).norm())
+
+
+def gain_for_colorfulness(
+    luma: torch.Tensor, chroma: torch.Tensor, target_colorfulness: float, fixed: torch.Tensor | None = None
+) -> float:
+    """
+    Find the factor for chroma that gives the joined photo a colorfulness, by bisection on a small copy.
+
+    Args:
+        luma (`torch.Tensor` of shape `(height, width)`): The photo's codes.
+        chroma (`torch.Tensor` of shape `(2, rows, columns)`): What the factor is for.
+        target_colorfulness (`float`): What [`colorfulness`] of the photo is to be.
+        fixed (`torch.Tensor` of the shape of `chroma`, *optional*): Chroma that is added whatever the factor is.
+    """
+    shrink = min(1.0, _COLORFULNESS_SIDE / max(luma.shape))
+    size = [max(1, round(side * shrink)) for side in luma.shape]
+    small = F.interpolate(luma.float()[None, None], size=size, mode="area")[0, 0].round().to(luma.dtype)
+    if fixed is not None:  # as fine as the photo itself: made small once, and not for each factor
+        fixed, chroma = (F.interpolate(planes[None], size=size, mode="area")[0] for planes in (fixed, chroma))
+
+    def reached(gain: float) -> float:
+        colored = gain * chroma if fixed is None else fixed + gain * chroma
+        rgb = join(small, colored).permute(2, 0, 1).float() / torch.iinfo(luma.dtype).max
+        return colorfulness(rgb)
+
+    low, high = 0.0, _FIRST_CHROMA_GAIN
+    while high < _MAX_CHROMA_GAIN and reached(high) < target_colorfulness:
+        low, high = high, 2 * high
+    for _ in range(_BISECTIONS):
+        gain = (low + high) / 2
+        low, high = (gain, high) if reached(gain) < target_colorfulness else (low, gain)
+    return gain
 
 
 def _row_blocks(height: int, width: int) -> list[slice]:

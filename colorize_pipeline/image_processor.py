@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from .color import colorfulness, join, resize_matrix, rgb_to_luma
+from .color import join, resize_matrix, rgb_to_luma
 from .image_encoder import ENCODER_STRIDE
 
 
@@ -20,11 +20,6 @@ _WHITE_UNCERTAINTY = 0.25
 
 # In units of the resolution: a line of pixels would be padded to many times the area. Reached from 1 : 256 on.
 _LONGEST_SIDE = 16
-
-# Colorfulness is matched on a copy of this longest side, by a factor in [0, 4], in 12 halvings (to 0.001).
-_COLORFULNESS_SIDE = 256
-_MAX_CHROMA_GAIN = 4.0
-_BISECTIONS = 12
 
 
 def build_model_input(
@@ -234,17 +229,23 @@ class ColorizationImageProcessor:
             )
         return self.to_eight_bit(codes) >= 128
 
-    def postprocess(self, luma: torch.Tensor, chroma: torch.Tensor, output_type: str) -> torch.Tensor:
+    def postprocess(
+        self,
+        photo: Image.Image | np.ndarray | torch.Tensor,
+        luma: torch.Tensor,
+        chroma: torch.Tensor,
+        mask: torch.Tensor | None,
+        output_type: str,
+    ) -> Image.Image | np.ndarray | torch.Tensor:
         """
-        Join chroma with a photo at full size.
+        Join chroma with a photo at full size, where it is to be painted.
 
         Args:
-            luma (`torch.Tensor` of shape `(height, width)`): The photo's codes, `uint8` or `uint16`.
+            photo (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`): As it came.
+            luma (`torch.Tensor` of shape `(height, width)`): Its codes, `uint8` or `uint16`.
             chroma (`torch.Tensor` of shape `(2, rows, columns)`): In `[-0.5, 0.5]`, where 0 is gray.
-            output_type (`str`): `"pil"` holds 8 bit, so 16-bit luma is rounded to 8 first.
-
-        Returns:
-            `torch.Tensor` of shape `(height, width, 3)`: RGB codes, `uint8` or `uint16`.
+            mask (`torch.Tensor` of shape `(height, width)`, or `None`): False where the photo stays as it came.
+            output_type (`str`): As in [`to_output_type`]. `"pil"` holds 8 bit, so 16-bit luma is rounded to 8 first.
 
         Raises:
             `ValueError`: if `chroma` holds NaN, of which integer codes would make some color or other.
@@ -254,19 +255,12 @@ class ColorizationImageProcessor:
                 "The network painted NaN instead of colors: its weights are damaged, or its dtype is too small for it."
                 " Load it with `dtype=torch.float32`, or take another checkpoint."
             )
-        return join(self.to_eight_bit(luma) if output_type == "pil" else luma, chroma)
-
-    def chroma_gain(self, luma: torch.Tensor, chroma: torch.Tensor, target_colorfulness: float) -> float:
-        """Find the factor for `chroma` that gives the joined photo a colorfulness, by bisection on a small copy."""
-        shrink = min(1.0, _COLORFULNESS_SIDE / max(luma.shape))
-        size = [max(1, round(side * shrink)) for side in luma.shape]
-        small = F.interpolate(luma.float()[None, None], size=size, mode="area")[0, 0].round().to(luma.dtype)
-        low, high = 0.0, _MAX_CHROMA_GAIN
-        for _ in range(_BISECTIONS):
-            gain = (low + high) / 2
-            rgb = join(small, gain * chroma).permute(2, 0, 1).float() / torch.iinfo(luma.dtype).max
-            low, high = (gain, high) if colorfulness(rgb) < target_colorfulness else (low, gain)
-        return gain
+        codes = join(self.to_eight_bit(luma) if output_type == "pil" else luma, chroma)
+        if mask is not None:
+            original = self.to_codes(photo, "RGB")
+            original = self.to_eight_bit(original) if codes.dtype == torch.uint8 else original
+            codes = torch.where(mask[:, :, None], codes, original)
+        return self.to_output_type(codes, output_type)
 
     def to_eight_bit(self, codes: torch.Tensor) -> torch.Tensor:
         """Round 16-bit codes to 8 bit (white to white); 8-bit codes pass."""

@@ -18,7 +18,8 @@ from transformers import EfficientNetModel
 from .check_inputs import check_inputs
 from .color import rgb_to_chroma
 from .denoising import denoise
-from .hints import hints_to_planes
+from .hint_propagation import finish_chroma
+from .hints import fit_to_gamut, hints_to_planes, read_hints
 from .image_encoder import encode_luminance, feature_channels
 from .image_processor import ColorizationImageProcessor
 from .model_bounds import NUMBERS, check_values
@@ -35,7 +36,8 @@ class ColorizationPipelineOutput(BaseOutput):
         images (`list` of `PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
             Colored photos, each at the size of its input.
         chroma (`list` of `torch.Tensor` of shape `(2, rows, columns)`):
-            What was painted: Cb and Cr in `[-0.5, 0.5]` at the network's resolution, before saturation.
+            What is joined with the photo, Cb and Cr (0 is gray): at the network's resolution, or with hints at that of
+            the photo.
         uncertainty (`list` or `None`):
             Maps of doubt, at the size of the photos: the standard deviation of chroma between the samples of an
             ensemble, in the unit of `chroma`; as `PIL.Image.Image` white stands for 0.25 and above.
@@ -171,7 +173,9 @@ class ColorizationPipeline(DiffusionPipeline):
                 width)` or batches; both hold `uint8` or `uint16` codes or floats in `[0, 1]`.
             hints (`PIL.Image.Image`, list of points, or a list of either per photo, *optional*):
                 Colors that are known: an RGBA image laid over the photo, opaque where the color is known, or points
-                `(x, y, color)` in pixels of the photo with `color` as 8-bit `(red, green, blue)` or a CSS color.
+                `(x, y, color)` in pixels of the photo with `color` as 8-bit `(red, green, blue)` or a CSS color. These
+                pixels get the hue and chroma asked for, and what they lie on follows. A warning tells if that color
+                does not exist at the brightness of the photo there; then the nearest of its hue is taken.
             mask_image (like `image`, *optional*):
                 White where the photo is painted, black where it stays as it came; of the size of its photo.
             num_inference_steps (`int`, *optional*):
@@ -190,10 +194,11 @@ class ColorizationPipeline(DiffusionPipeline):
                 How far answers lie from the mean of all answers: 1 is as drawn, 0 the mean itself, and between them
                 colors are less bold and more often right. Defaults to the checkpoint's own.
             saturation (`float`, *optional*, defaults to 1.0):
-                Factor for the chroma, at least 0: 0 is gray, 2 is vivid. The gray of the photo stays in any case.
+                Factor for the painted chroma, at least 0: 0 is gray, 2 is vivid. The gray of the photo stays in any
+                case, and so do the colors of `hints`.
             target_colorfulness (`float`, *optional*):
                 Choose the saturation that brings each photo to this colorfulness (Hasler and Süsstrunk; 30 to 45 is
-                usual), as far as a factor of 4 reaches. Replaces `saturation`.
+                usual), as far as RGB reaches. Replaces `saturation`.
             processing_resolution (`int`, *optional*):
                 Side in pixels of the square with the area the network works on; 0 is the photo's own size. Defaults to
                 the checkpoint's own.
@@ -250,17 +255,19 @@ class ColorizationPipeline(DiffusionPipeline):
 
         # 2. Photos to luma (full size, integer codes) and luminance (the network's size, [-1, 1]); hints to planes
         lumas = [self.image_processor.to_codes(photo, "L") for photo in photos]
+        known = [read_hints(hint, tuple(luma.shape)) for hint, luma in zip(hints, lumas, strict=True)]
         luminances, chroma_sizes, hint_planes, features, painted = [], [], [], [], []
-        for luma, hint, mask in zip(lumas, hints, masks, strict=True):
+        for luma, colors, mask in zip(lumas, known, masks, strict=True):
             luminance, chroma_size = self.image_processor.preprocess(luma, processing_resolution)
             padded_size = [side // self.config.luminance_patch for side in luminance.shape[1:]]
-            planes = hints_to_planes(hint, tuple(luma.shape), chroma_size, padded_size)
+            planes = hints_to_planes(colors, tuple(luma.shape), chroma_size, padded_size)
             planes[:2] /= sample_unit
             luminances.append(luminance)
             chroma_sizes.append(chroma_size)
             hint_planes.append(planes)
             features.append(self.encode(luma, chroma_size, padded_size))
             painted.append(None if mask is None else self.image_processor.preprocess_mask(mask, tuple(luma.shape)))
+        known = fit_to_gamut(known, lumas)
 
         # 3. Photos whose planes have the same size go through the network together
         groups = defaultdict(list)
@@ -291,9 +298,11 @@ class ColorizationPipeline(DiffusionPipeline):
                 for index, versions in zip(indices, sample, strict=True):
                     samples[index] = versions  # (versions, ensemble, C, h, w)
 
-        # 4. Unpad, bring to chroma, keep the most central sample of each ensemble, and join it with the photo
+        # 4. Unpad, bring to chroma, keep the most central sample of each ensemble, finish it, join it with the photo
         images, chromas, uncertainties = [], [], []
-        for photo, luma, mask, size, versions in zip(photos, lumas, painted, chroma_sizes, samples, strict=True):
+        for photo, luma, colors, mask, size, versions in zip(
+            photos, lumas, known, painted, chroma_sizes, samples, strict=True
+        ):
             for ensemble in versions[..., : size[0], : size[1]]:
                 if self.unet.config.out_channels == 3:
                     ensemble = rgb_to_chroma((ensemble.clamp(-1, 1) + 1) / 2)
@@ -301,18 +310,11 @@ class ColorizationPipeline(DiffusionPipeline):
                     ensemble = (ensemble * sample_unit).clamp(-0.5, 0.5)  # (E, 2, rows, columns)
                 distances = torch.cdist(ensemble.flatten(1), ensemble.flatten(1))
                 chroma = ensemble[distances.sum(dim=1).argmin()]
+                chroma = finish_chroma(luma, chroma, colors, saturation, target_colorfulness)
                 chromas.append(chroma)
                 if output_type == "chroma":
                     continue
-                gain = saturation
-                if target_colorfulness is not None:
-                    gain = self.image_processor.chroma_gain(luma, chroma, target_colorfulness)
-                codes = self.image_processor.postprocess(luma, gain * chroma, output_type)
-                if mask is not None:
-                    original = self.image_processor.to_codes(photo, "RGB")
-                    original = self.image_processor.to_eight_bit(original) if codes.dtype == torch.uint8 else original
-                    codes = torch.where(mask[:, :, None], codes, original)
-                images.append(self.image_processor.to_output_type(codes, output_type))
+                images.append(self.image_processor.postprocess(photo, luma, chroma, mask, output_type))
                 if output_uncertainty:
                     deviation = (ensemble - ensemble.mean(dim=0)).square().sum(dim=1).mean(dim=0).sqrt()
                     uncertainties.append(

@@ -17,6 +17,7 @@ ALLOWED = {
     "image_encoder": {"model_bounds"},
     "image_processor": {"color", "image_encoder"},
     "hints": {"color"},
+    "hint_propagation": {"color", "hints"},
     "check_inputs": set(),
     "denoising": {"image_processor"},
     "model_bounds": set(),
@@ -26,6 +27,7 @@ ALLOWED = {
         "check_inputs",
         "color",
         "denoising",
+        "hint_propagation",
         "hints",
         "image_encoder",
         "image_processor",
@@ -54,7 +56,8 @@ LIGHT = {
     "console": {"batch", "engines", "journal", "plan", "report", "tasks", "workplace"},
     "info": {"gray", "photo", "provenance", "reading"},
     "restore": {"color_space", "gray", "photo", "provenance", "reading", "writing"},
-    "cli": {"batch", "console", "formats", "info", "plan", "restore", "tasks"},
+    "wishes": {"photo", "reading", "tasks"},
+    "cli": {"batch", "console", "formats", "info", "plan", "restore", "tasks", "wishes"},
 }
 FORMATS = {"boxed_file", "jpeg_file", "png_file", "tiff_file"}
 HEAVY = {
@@ -81,6 +84,7 @@ HEAVY = {
         "provenance",
         "reading",
         "tasks",
+        "wishes",
         "workplace",
         "writing",
     },  # fmt: skip

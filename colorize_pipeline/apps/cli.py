@@ -16,7 +16,8 @@ from colorize_pipeline.apps.batch import Request
 from colorize_pipeline.apps.console import Console, run_plan, tell_plan
 from colorize_pipeline.apps.formats import FORMATS, result_suffix
 from colorize_pipeline.apps.plan import Plan, PlanError, Selection, make_plan
-from colorize_pipeline.apps.tasks import DTYPES, Settings
+from colorize_pipeline.apps.tasks import DTYPES, Layer, Settings
+from colorize_pipeline.apps.wishes import WishError, check_wishes, find_layer, read_points
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -48,6 +49,25 @@ def colorize(
     num_images: Annotated[int, typer.Option(min=1, help="Versions of each photo: seeds SEED, SEED+1, ...")] = 1,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; 1 is dull but safe.")] = None,
     saturation: Annotated[float, typer.Option(min=0, max=4, help="0 is gray, 1 as painted, 2 vivid.")] = 1.0,
+    target_colorfulness: Annotated[
+        float | None,
+        typer.Option(min=0, help="Choose the saturation that makes photos as colorful as this: 30 to 45 is usual."),
+    ] = None,
+    hint: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X,Y,COLOR", help="A color that you know, in pixels of the one photo: '120,80,#7a3b1c'."),
+    ] = None,
+    hints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help='The same from a file: .json with [{"x":120,"y":80,"color":"#7a3b1c"}], or a'
+            " transparent layer of the photo's size with strokes.",
+        ),
+    ] = None,
+    mask: Annotated[
+        str | None, typer.Option(metavar="FILE", help="White where the one photo is painted; the rest stays as it is.")
+    ] = None,
     model: Annotated[str, typer.Option(help="Folder or Hub name of another model.", show_default=False)] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, ... Default: the fastest there is.")] = "auto",
     dtype: Annotated[
@@ -106,14 +126,23 @@ def colorize(
             raise typer.BadParameter(f"must be one of {', '.join(allowed)}, not {value!r}", param_hint=option)
     if depth not in (None, 8):
         raise typer.BadParameter(f"must be 8, not {depth}: 16 bit stay 16 bit without it", param_hint="--depth")
+    if target_colorfulness is not None and saturation != 1:
+        raise typer.BadParameter(
+            "it chooses the saturation: leave out --saturation", param_hint="--target-colorfulness"
+        )
     if model:
         _check_model(model)
+    points, strokes, mask_layer = _read_wishes(hint or [], hints, mask)
     settings = Settings(
         model=model,
         device=device,
         dtype=dtype,
         steps=steps,
         saturation=saturation,
+        target_colorfulness=target_colorfulness,
+        points=points,
+        strokes=strokes,
+        mask=mask_layer,
         format=wanted_format,
         pages=pages,
         depth=depth,
@@ -125,6 +154,8 @@ def colorize(
     selection = Selection(tuple(only or ()), tuple(exclude or ()), _parse_date(newer_than))
     with _streams(photos, output, wanted_format) as (photos, output, names):
         plan = _plan(photos, output, range(seed, seed + num_images), selection, settings)
+        if settings.is_for_one_photo:
+            _check_wishes(settings, plan)
         request = Request(seed, overwrite, retry_failed, compare, settings.of_colors())
         if dry_run:
             code = tell_plan(plan, request, workers)
@@ -142,6 +173,34 @@ def _check_model(model: str) -> None:
     except ValueError as error:
         typer.echo(f"The model cannot be loaded: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+def _read_wishes(
+    hint: list[str], hints: str | None, mask: str | None
+) -> tuple[tuple[tuple[float, float, str], ...], Layer | None, Layer | None]:
+    """Returns points, strokes and the mask."""
+    try:
+        is_layer = hints is not None and not hints.lower().endswith(".json")
+        if is_layer and hint:
+            raise WishError("cannot be given together with a layer of strokes: paint the point on that", "--hint")
+        return (
+            read_points(hint, None if is_layer else hints),
+            find_layer(hints, "--hints") if is_layer else None,
+            None if mask is None else find_layer(mask, "--mask"),
+        )
+    except WishError as error:
+        raise typer.BadParameter(str(error), param_hint=error.option) from error
+
+
+def _check_wishes(settings: Settings, plan: Plan) -> None:
+    if len(plan.jobs) != 1:
+        raise typer.BadParameter(
+            f"hints and masks are for one photo, but there are {len(plan.jobs)}", param_hint="PHOTO"
+        )
+    try:
+        check_wishes(settings, plan.jobs[0].source)
+    except WishError as error:
+        raise typer.BadParameter(str(error), param_hint=error.option) from error
 
 
 def _parse_date(text: str | None) -> float | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 
 from colorize_pipeline.apps import color_space
 from colorize_pipeline.apps.gray import luma_of
 from colorize_pipeline.apps.photo import Photo
 from colorize_pipeline.apps.provenance import SOFTWARE, Record
 from colorize_pipeline.color import join_blocks
+from colorize_pipeline.hints import HintWarning
+from colorize_pipeline.image_processor import ColorizationImageProcessor
 
 
 if TYPE_CHECKING:  # it takes seconds to import, and whoever has one has done so
@@ -32,11 +36,17 @@ class Painting:
         luma (`torch.Tensor` of shape `(height, width)`): The photo's gray in codes, `uint8` or `uint16`.
         chroma (`torch.Tensor` of shape `(2, rows, columns)`): What was painted, for the look of the photo in sRGB.
         space (`RgbSpace` or `None`): Of the photo, if it is not sRGB.
+        original (`torch.Tensor` of shape `(height, width, 3)`, or `None`): The photo as it came.
+        mask (`torch.Tensor` of shape `(height, width)`, or `None`): False where it stays so.
+        notes (`tuple` of `str`): What could not be done as it was asked for.
     """
 
     luma: torch.Tensor
     chroma: torch.Tensor
     space: color_space.RgbSpace | None = None
+    original: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -49,7 +59,9 @@ class Painting:
     def blocks(self) -> Iterator[np.ndarray]:
         """RGB codes `(rows, width, 3)`, from the top; `rgb_to_luma` of them is the luma, in any space."""
         adapt = None if self.space is None else color_space.carry_over(self.space)
-        for _, block in join_blocks(self.luma, self.chroma, adapt):
+        for rows, block in join_blocks(self.luma, self.chroma, adapt):
+            if self.mask is not None:
+                block = torch.where(self.mask[rows, :, None], block, self.original[rows])
             yield block.numpy()
 
     def whole(self) -> np.ndarray:
@@ -68,6 +80,9 @@ def paint_photo(
     noise_seeds: list[int],
     num_inference_steps: int | None = None,
     saturation: float = 1.0,
+    target_colorfulness: float | None = None,
+    hints: Image.Image | list | None = None,
+    mask_image: Image.Image | np.ndarray | None = None,
 ) -> list[Painting]:
     """
     Colorize one photo.
@@ -79,7 +94,7 @@ def paint_photo(
         pipe (`ColorizationPipeline`): With any device and scheduler.
         photo (`Photo`): As [`read_photo`] gives it.
         noise_seeds (`list` of `int`): One for the generator of each version.
-        num_inference_steps (`int`, *optional*), saturation (`float`, *optional*): As in the call of the pipeline.
+        The others: As in the call of the pipeline.
 
     Returns:
         `list` of `Painting`: One for each seed. In sRGB their codes are those of the pipeline's own images.
@@ -90,31 +105,43 @@ def paint_photo(
     luma = torch.from_numpy(luma_of(photo))
     space = color_space.other_space(photo.icc_profile)
     seen = luma if space is None else look_in_srgb(luma, space)
+    original = mask = None
+    if mask_image is not None:
+        processor = ColorizationImageProcessor(1, 1)
+        mask = processor.preprocess_mask(mask_image, tuple(luma.shape))
+        original = processor.to_codes(photo.image, "RGB")
     paintings = []
     for seed in noise_seeds:
-        (chroma,) = pipe(
-            seen.numpy(),
-            num_inference_steps=num_inference_steps,
-            generator=torch.Generator().manual_seed(seed),
-            output_type="chroma",
-        ).chroma
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", HintWarning)
+            (chroma,) = pipe(
+                seen.numpy(),
+                hints=hints,
+                num_inference_steps=num_inference_steps,
+                saturation=saturation,
+                target_colorfulness=target_colorfulness,
+                generator=torch.Generator().manual_seed(seed),
+                output_type="chroma",
+            ).chroma
         if chroma.isnan().any():
             raise ValueError(
                 "the network painted NaN instead of colors: its weights are damaged, or its dtype is too small for it"
                 " (take --dtype float32)"
             )
-        paintings.append(Painting(luma, saturation * chroma, space))
+        notes = tuple(str(warning.message) for warning in caught if warning.category is HintWarning)
+        paintings.append(Painting(luma, chroma, space, original, mask, notes))
     return paintings
 
 
 def describe_model(
-    pipe: "ColorizationPipeline", model: str, num_inference_steps: int | None, saturation: float
+    pipe: "ColorizationPipeline", model: str, num_inference_steps: int | None, saturation: float, wishes: dict
 ) -> Record:
     """
     Record what all paintings have in common: all but the seeds and the gray. It reads the weights once more.
 
     Args:
         model (`str`): As the user named it; empty for the one that ships. Of a folder only the last name is told.
+        wishes (`dict`): Arguments of the call that only some results have.
     """
     config = pipe.config
     return Record(
@@ -128,8 +155,10 @@ def describe_model(
             "saturation": saturation,
             "processing_resolution": config.default_processing_resolution,
             "guidance_scale": config.default_guidance_scale,
+            "spread": config.default_spread,
             "scheduler": type(pipe.scheduler).__name__,
             "dtype": str(pipe.unet.dtype).removeprefix("torch."),
+            **wishes,
         },
     )
 

@@ -23,6 +23,7 @@ from colorize_pipeline.apps.plan import compare_path
 from colorize_pipeline.apps.provenance import Record, identify_gray
 from colorize_pipeline.apps.reading import read_photo
 from colorize_pipeline.apps.tasks import EngineError, Outcome, Settings, Task
+from colorize_pipeline.apps.wishes import read_mask, read_strokes
 from colorize_pipeline.apps.workplace import put_in_place, unfinished_folder
 from colorize_pipeline.apps.writing import check_fits, save_photo, write_photo
 
@@ -102,7 +103,7 @@ def load_model(settings: Settings, index: int = 0) -> Model:
         dtype = _dtype_for(torch.device(device)) if settings.dtype == "auto" else getattr(torch, settings.dtype)
         pipe = ColorizationPipeline.from_pretrained(settings.model or DEFAULT_CHECKPOINT, dtype=dtype)
         pipe.to(device)
-        record = describe_model(pipe, settings.model, settings.steps, settings.saturation)
+        record = describe_model(pipe, settings.model, settings.steps, settings.saturation, settings.wishes())
     except (OSError, ValueError, RuntimeError, AssertionError) as error:  # the last: PyTorch without that device
         raise EngineError(f"The model cannot be loaded: {error}") from error
     pipe.set_progress_bar_config(disable=True)
@@ -225,7 +226,16 @@ def _paint(
     start = time.perf_counter()
     seeds = [noise_seed(read.sha256, task.page, seed) for seed, _ in task.versions]
     try:
-        paintings = paint_photo(pipe, read.photo, seeds, settings.steps, settings.saturation)
+        paintings = paint_photo(
+            pipe,
+            read.photo,
+            seeds,
+            settings.steps,
+            settings.saturation,
+            settings.target_colorfulness,
+            read_strokes(settings.strokes.path) if settings.strokes else list(settings.points) or None,
+            read_mask(settings.mask.path) if settings.mask else None,
+        )
     except (*PHOTO_ERRORS, RuntimeError) as error:  # RuntimeError: a photo too large for the device's memory
         paintings = _failure(error, settings)
     return paintings, _Clock(clock.started, clock.seconds + time.perf_counter() - start)
@@ -243,6 +253,7 @@ def _write(
     failure = read if isinstance(read, _Failure) else paintings if isinstance(paintings, _Failure) else None
     notes = [] if isinstance(read, _Failure) else list(read.photo.notes)
     if failure is None and paintings:
+        notes += [note for painting in paintings for note in painting.notes]
         asked = {"depth": settings.depth, "page": None if task.page is None else task.page + 1}
         asked = {name: value for name, value in asked.items() if value is not None}
         gray = identify_gray(paintings[0].luma.numpy())

@@ -1,0 +1,162 @@
+"""
+Hints are law: what the network painted is brought to the colors that the user knows, at full size.
+
+Each known color is spread over what it lies on: weights fall with the way from the known pixels, and with every
+difference of luma on that way, so that a color stays on its side of an edge. Where the weights are high the known
+colors replace the painted ones, where they vanish nothing changes, and at the known pixels themselves the color is the
+one that was asked for.
+
+Source: normalized convolution with recursive filters whose feedback the edges weaken, as in Gastal and Oliveira 2011
+(Domain transform for edge-aware image and video processing), sections 4 and 6, which spreads strokes so.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+
+from .color import gain_for_colorfulness, resize_matrix
+from .hints import KnownColors, gather_cells
+
+
+# Colors are spread on a grid of about as many cells: edges are found to a pixel in small photos, and in large ones
+# finer than color is seen.
+_GRID_CELLS = 400_000
+
+# A weight falls by e over this share of the photo's side (the root of its area), and over this difference of luma. Of
+# the least weight below half the color is a known one: 18 such falls away from the pixel.
+_REACH = 0.025
+_CONTRAST = 0.015
+_LEAST_WEIGHT = 1e-8
+
+# What the first, wide pass leaves at the known pixels (two of them near each other, of different colors) is spread
+# once more, near them only.
+_NEAR_REACH = 0.004
+_NEAR_LEAST_WEIGHT = 0.02
+
+# Differences of luma up to so many medians are grain, and no edge.
+_GRAIN = 2.0
+
+# Rows and columns are gone through twice, so that a color also gets around corners.
+_PASSES = 2
+
+# Keeps weights above the smallest floats, with which processors are slow; far below any weight that counts.
+_TINY = 1e-25
+
+
+def finish_chroma(
+    luma: torch.Tensor,
+    chroma: torch.Tensor,
+    known: KnownColors | None,
+    saturation: float,
+    target_colorfulness: float | None,
+) -> torch.Tensor:
+    """
+    Give painted chroma the strength that the user wants, and known pixels their colors, which no strength changes.
+
+    Args:
+        luma (`torch.Tensor` of shape `(height, width)`): The photo's codes.
+        chroma (`torch.Tensor` of shape `(2, rows, columns)`): What was painted, in `[-0.5, 0.5]`.
+        known (`KnownColors` or `None`): Colors that exist at their pixels, as [`fit_to_gamut`] gives them.
+        saturation (`float`): Factor for the painted chroma.
+        target_colorfulness (`float` or `None`): Chooses that factor.
+
+    Returns:
+        `torch.Tensor`: Cb and Cr to be joined with the photo: of shape `(2, rows, columns)`, or with known colors
+        `(2, height, width)`.
+    """
+    spread = None
+    if known is not None:
+        spread, chroma = _spread_colors(luma, chroma, known)
+    gain = saturation
+    if target_colorfulness is not None:
+        gain = gain_for_colorfulness(luma, chroma, target_colorfulness, spread)
+    chroma = gain * chroma
+    if known is None:
+        return chroma
+    chroma = chroma + spread
+    if chroma.shape[1:] != luma.shape:
+        chroma = F.interpolate(chroma[None], size=luma.shape, mode="bilinear")[0]
+    chroma[:, known.rows, known.columns] = known.chroma
+    return chroma
+
+
+def _spread_colors(luma: torch.Tensor, chroma: torch.Tensor, known: KnownColors) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the known colors as they spread, and what is left of the painted ones; their sum is the photo's chroma."""
+    shrink = min(1.0, math.sqrt(_GRID_CELLS / luma.numel()))
+    size = tuple(max(1, round(side * shrink)) for side in luma.shape)
+    guide = luma.float()[None, None] / torch.iinfo(luma.dtype).max
+    if size != tuple(luma.shape):
+        guide = F.interpolate(guide, size=size, mode="area")
+    guide = guide[0, 0]  # (h, w)
+    painted = resize_matrix(chroma.shape[1], size[0]) @ chroma @ resize_matrix(chroma.shape[2], size[1]).T
+    cells = gather_cells(known, known.chroma, tuple(luma.shape), size)
+    asked, mask = cells[:2], cells[2]  # (2, h, w), (h, w)
+
+    side = math.sqrt(guide.numel())
+    (spread,), share = _spread(asked[None], mask, _falls(guide, _REACH * side), _LEAST_WEIGHT)
+    painted = (1 - share) * painted
+    left = torch.stack((asked - spread, -painted))  # (2, 2, h, w)
+    corrections, _ = _spread(left, mask, _falls(guide, _NEAR_REACH * side), _NEAR_LEAST_WEIGHT)
+    return spread + corrections[0], painted + corrections[1]
+
+
+def _falls(guide: torch.Tensor, reach: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the factor by which a weight falls from each cell to the next: `(h - 1, w)` down, `(w - 1, h)` across."""
+    differences = [(plane[1:] - plane[:-1]).abs() for plane in (guide, guide.T)]
+    grain = (
+        _GRAIN * torch.cat([difference.flatten() for difference in differences]).median() if guide.numel() > 1 else 0
+    )
+    down, across = (
+        torch.exp(-(1 / max(reach, 1.0) + (difference - grain).clamp(min=0) / _CONTRAST)) for difference in differences
+    )
+    return down, across
+
+
+def _spread(
+    values: torch.Tensor, mask: torch.Tensor, falls: tuple[torch.Tensor, torch.Tensor], least_weight: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Average what is known by its weights at each cell.
+
+    Args:
+        values (`torch.Tensor` of shape `(..., h, w)`): What is known, where `mask` is 1.
+        mask (`torch.Tensor` of shape `(h, w)`): Where it is.
+        falls (`tuple`): As [`_falls`] gives them.
+        least_weight (`float`): Of nothing, which is everywhere.
+
+    Returns:
+        `tuple`: averages `(..., h, w)`, which go to 0 where the weights do, and the share `(h, w)` of what is known.
+    """
+    # A pixel of a stroke counts less than a lone one, so that each has about the same say at its place.
+    weights = mask / _diffuse(mask[None], falls)[0].clamp(min=1)
+    planes = torch.cat((weights[None], weights * values.flatten(end_dim=-3)))
+    planes = _diffuse(planes, falls)
+    total = planes[0] + least_weight
+    return (planes[1:] / total).view_as(values), planes[0] / total
+
+
+def _diffuse(planes: torch.Tensor, falls: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Add up at each cell of `(channels, h, w)` what comes from all others, along columns and rows in turn."""
+    down, across = falls
+    planes = planes + _TINY
+    for _ in range(_PASSES):
+        planes = _sweep(planes.permute(2, 0, 1), across).permute(2, 1, 0)  # (h, C, w)
+        planes = _sweep(planes, down).permute(1, 0, 2)  # (C, h, w)
+    return planes
+
+
+def _sweep(lines: torch.Tensor, falls: torch.Tensor) -> torch.Tensor:
+    """Go through lines `(lines, channels, cells)` forth and back, and hand on to each what came before."""
+    both = torch.cat((lines, lines.flip(0)), dim=1)  # (lines, 2 C, cells): both ways at once
+    falls = torch.stack((falls, falls.flip(0)), dim=1)  # (lines - 1, 2, cells)
+    steps = _pairs(both.unflatten(1, (2, -1)).unbind())
+    for (before, line), fall in zip(steps, falls[:, :, None].unbind(), strict=True):
+        line.addcmul_(before, fall)
+    forth, back = both.chunk(2, dim=1)
+    return forth + back.flip(0) - lines
+
+
+def _pairs(lines: tuple[torch.Tensor, ...]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    return zip(lines[:-1], lines[1:], strict=True)
