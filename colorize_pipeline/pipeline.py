@@ -2,13 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
-from diffusers.utils import BaseOutput
 from PIL import Image
 from torch.nn import functional as F
 from transformers import EfficientNetModel
@@ -18,32 +16,15 @@ from transformers import EfficientNetModel
 from .check_inputs import check_inputs
 from .color import rgb_to_chroma
 from .denoising import denoise
+from .doubt import expected_error
 from .hints import hints_to_planes
 from .image_encoder import encode_luminance, feature_channels
 from .image_processor import ColorizationImageProcessor
 from .model_bounds import NUMBERS, check_values
 from .model_folder import fetch_model
 from .model_trial import check_finite, try_components
-
-
-@dataclass
-class ColorizationPipelineOutput(BaseOutput):
-    """
-    Output of the colorization pipeline. All lists run over the inputs, and within an input over its versions.
-
-    Args:
-        images (`list` of `PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
-            Colored photos, each at the size of its input.
-        chroma (`list` of `torch.Tensor` of shape `(2, rows, columns)`):
-            What was painted: Cb and Cr in `[-0.5, 0.5]` at the network's resolution, before saturation.
-        uncertainty (`list` or `None`):
-            Maps of doubt, at the size of the photos: the standard deviation of chroma between the samples of an
-            ensemble, in the unit of `chroma`; as `PIL.Image.Image` white stands for 0.25 and above.
-    """
-
-    images: list
-    chroma: list[torch.Tensor]
-    uncertainty: list | None
+from .pipeline_output import ColorizationPipelineOutput
+from .reference_matching import match_reference
 
 
 class ColorizationPipeline(DiffusionPipeline):
@@ -74,6 +55,11 @@ class ColorizationPipeline(DiffusionPipeline):
             Spread when the call names none.
         encoder_resolution (`int`, *optional*, defaults to 192):
             Side in pixels of the square with the area that the image encoder sees.
+        doubt_scale (`float`, *optional*, defaults to 1.0), doubt_floor (`float`, *optional*, defaults to 0.0):
+            The error to expect is the floor and so many times the CIEDE2000 difference of samples. The defaults are
+            those of a model whose samples are as likely as the truth; `train/calibrate_doubt.py` measures them.
+        doubt_bound (`float`, *optional*, defaults to 1.5):
+            Four errors of five are smaller than so many times the error to expect.
     """
 
     model_cpu_offload_seq = "image_encoder->unet"
@@ -91,6 +77,9 @@ class ColorizationPipeline(DiffusionPipeline):
         default_guidance_scale: float = 1.0,
         default_spread: float = 1.0,
         encoder_resolution: int = 192,
+        doubt_scale: float = 1.0,
+        doubt_floor: float = 0.0,
+        doubt_bound: float = 1.5,
     ):
         super().__init__()
         sample_channels = unet.config.out_channels
@@ -112,6 +101,9 @@ class ColorizationPipeline(DiffusionPipeline):
             default_guidance_scale=default_guidance_scale,
             default_spread=default_spread,
             encoder_resolution=encoder_resolution,
+            doubt_scale=doubt_scale,
+            doubt_floor=doubt_floor,
+            doubt_bound=doubt_bound,
         )
         self.accepts_hints = hint_channels == 3
         self.image_processor = ColorizationImageProcessor(
@@ -147,6 +139,7 @@ class ColorizationPipeline(DiffusionPipeline):
         *,
         hints: Image.Image | list | None = None,
         mask_image: Image.Image | np.ndarray | torch.Tensor | list | None = None,
+        reference_image: Image.Image | np.ndarray | torch.Tensor | list | None = None,
         num_inference_steps: int | None = None,
         num_images_per_input: int = 1,
         ensemble_size: int = 1,
@@ -174,6 +167,9 @@ class ColorizationPipeline(DiffusionPipeline):
                 `(x, y, color)` in pixels of the photo with `color` as 8-bit `(red, green, blue)` or a CSS color.
             mask_image (like `image`, *optional*):
                 White where the photo is painted, black where it stays as it came; of the size of its photo.
+            reference_image (like `image`, *optional*):
+                A color photo of any size: its colors are carried over to what looks like the same thing, as far as
+                anything does. One for all photos, or a list of one (or `None`) for each. Needs an image encoder.
             num_inference_steps (`int`, *optional*):
                 Denoising steps. 1 gives the mean of all answers, dull but safe; more give one answer. Defaults to the
                 checkpoint's own number.
@@ -182,7 +178,8 @@ class ColorizationPipeline(DiffusionPipeline):
             ensemble_size (`int`, *optional*, defaults to 1):
                 Samples drawn for each version, of which the most central one is kept.
             output_uncertainty (`bool`, *optional*, defaults to `False`):
-                Return how much the samples of each ensemble differ; needs `ensemble_size` of at least 3.
+                Return maps of the error to expect, by how much the samples of each ensemble differ from the one
+                that is kept; needs `ensemble_size` of at least 3.
             guidance_scale (`float`, *optional*):
                 Classifier-free guidance: 1 is none, more follows the photo more closely than the model alone would.
                 Defaults to the checkpoint's own.
@@ -236,12 +233,14 @@ class ColorizationPipeline(DiffusionPipeline):
         photos = self.image_processor.split(image)
         hints = [None] * len(photos) if hints is None else [hints] if single_input else hints
         masks = [None] * len(photos) if mask_image is None else self.image_processor.split(mask_image)
+        references = self.image_processor.split(reference_image)
+        references = references if isinstance(reference_image, list) else references * len(photos)
 
         # 1. Check
         check_inputs(
-            photos, hints, masks, num_inference_steps, num_images_per_input, ensemble_size, output_uncertainty,
-            guidance_scale, spread, saturation, target_colorfulness, processing_resolution, generator, output_type,
-            self.accepts_hints,
+            photos, hints, masks, references, num_inference_steps, num_images_per_input, ensemble_size,
+            output_uncertainty, guidance_scale, spread, saturation, target_colorfulness, processing_resolution,
+            generator, output_type, self.accepts_hints, self.image_encoder is not None,
         )  # fmt: skip
         device = self._execution_device
         samples_per_photo = num_images_per_input * ensemble_size
@@ -250,8 +249,8 @@ class ColorizationPipeline(DiffusionPipeline):
 
         # 2. Photos to luma (full size, integer codes) and luminance (the network's size, [-1, 1]); hints to planes
         lumas = [self.image_processor.to_codes(photo, "L") for photo in photos]
-        luminances, chroma_sizes, hint_planes, features, painted = [], [], [], [], []
-        for luma, hint, mask in zip(lumas, hints, masks, strict=True):
+        luminances, chroma_sizes, hint_planes, features, painted, matches = [], [], [], [], [], []
+        for luma, hint, mask, reference in zip(lumas, hints, masks, references, strict=True):
             luminance, chroma_size = self.image_processor.preprocess(luma, processing_resolution)
             padded_size = [side // self.config.luminance_patch for side in luminance.shape[1:]]
             planes = hints_to_planes(hint, tuple(luma.shape), chroma_size, padded_size)
@@ -261,6 +260,8 @@ class ColorizationPipeline(DiffusionPipeline):
             hint_planes.append(planes)
             features.append(self.encode(luma, chroma_size, padded_size))
             painted.append(None if mask is None else self.image_processor.preprocess_mask(mask, tuple(luma.shape)))
+            hinted = planes[2, : chroma_size[0], : chroma_size[1]]
+            matches.append(None if reference is None else match_reference(self, luma, reference, hinted))
 
         # 3. Photos whose planes have the same size go through the network together
         groups = defaultdict(list)
@@ -293,14 +294,19 @@ class ColorizationPipeline(DiffusionPipeline):
 
         # 4. Unpad, bring to chroma, keep the most central sample of each ensemble, and join it with the photo
         images, chromas, uncertainties = [], [], []
-        for photo, luma, mask, size, versions in zip(photos, lumas, painted, chroma_sizes, samples, strict=True):
+        for photo, luma, mask, match, size, versions in zip(
+            photos, lumas, painted, matches, chroma_sizes, samples, strict=True
+        ):
             for ensemble in versions[..., : size[0], : size[1]]:
                 if self.unet.config.out_channels == 3:
                     ensemble = rgb_to_chroma((ensemble.clamp(-1, 1) + 1) / 2)
                 else:
                     ensemble = (ensemble * sample_unit).clamp(-0.5, 0.5)  # (E, 2, rows, columns)
+                if match is not None:
+                    ensemble = torch.lerp(ensemble, match[:2], match[2])
                 distances = torch.cdist(ensemble.flatten(1), ensemble.flatten(1))
-                chroma = ensemble[distances.sum(dim=1).argmin()]
+                central = int(distances.sum(dim=1).argmin())
+                chroma = ensemble[central]
                 chromas.append(chroma)
                 if output_type == "chroma":
                     continue
@@ -314,9 +320,12 @@ class ColorizationPipeline(DiffusionPipeline):
                     codes = torch.where(mask[:, :, None], codes, original)
                 images.append(self.image_processor.to_output_type(codes, output_type))
                 if output_uncertainty:
-                    deviation = (ensemble - ensemble.mean(dim=0)).square().sum(dim=1).mean(dim=0).sqrt()
+                    others = torch.cat((ensemble[:central], ensemble[central + 1 :]))
+                    doubt = expected_error(
+                        luma, gain * chroma, others, self.config.doubt_scale, self.config.doubt_floor
+                    )
                     uncertainties.append(
-                        self.image_processor.uncertainty_to_output_type(deviation, tuple(luma.shape), output_type)
+                        self.image_processor.uncertainty_to_output_type(doubt, tuple(luma.shape), output_type)
                     )
 
         # 5. Release and return
