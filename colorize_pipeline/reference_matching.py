@@ -29,7 +29,7 @@ _LUMA_WEIGHT = 20.0
 
 # Mean similarity of the matched places from where on a color counts at all, and from where on it counts fully. Places
 # of unrelated photos reach 0.2 in one of five cases and 0.3 in one of thirty.
-_UNLIKE, _ALIKE = 0.15, 0.5
+_UNLIKE, _ALIKE = 0.15, 0.4
 
 # Chroma below that of one 8-bit code is no color.
 _GRAY = 1 / 255

@@ -48,6 +48,15 @@ def colorize(
     num_images: Annotated[int, typer.Option(min=1, help="Versions of each photo: seeds SEED, SEED+1, ...")] = 1,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; 1 is dull but safe.")] = None,
     saturation: Annotated[float, typer.Option(min=0, max=4, help="0 is gray, 1 as painted, 2 vivid.")] = 1.0,
+    reference: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE", help="A color photo: its colors go to what looks like the same thing.", show_default=False
+        ),
+    ] = "",
+    doubt: Annotated[
+        bool, typer.Option("--doubt", help="Also write NAME.doubt.png: where the colors are sure, and where a guess.")
+    ] = False,
     model: Annotated[str, typer.Option(help="Folder or Hub name of another model.", show_default=False)] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, ... Default: the fastest there is.")] = "auto",
     dtype: Annotated[
@@ -114,6 +123,8 @@ def colorize(
         dtype=dtype,
         steps=steps,
         saturation=saturation,
+        reference=reference,
+        doubt=doubt,
         format=wanted_format,
         pages=pages,
         depth=depth,
@@ -158,8 +169,9 @@ def _parse_date(text: str | None) -> float | None:
 def _plan(photos: list[str], output: str | None, numbers: range, selection: Selection, settings: Settings) -> Plan:
     try:
         return make_plan(
-            photos, output, numbers, settings.compare, selection, settings.format, settings.pages == "all"
-        )
+            photos, output, numbers, settings.compare, selection, settings.format, settings.pages == "all",
+            settings.doubt,
+        )  # fmt: skip
     except PlanError as error:
         raise typer.BadParameter(str(error), param_hint=error.option) from error
 

@@ -3,18 +3,20 @@
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 
 from colorize_pipeline.apps import color_space
 from colorize_pipeline.apps.gray import luma_of
 from colorize_pipeline.apps.photo import Photo
 from colorize_pipeline.apps.provenance import SOFTWARE, Record
 from colorize_pipeline.color import join_blocks
+from colorize_pipeline.doubt import expected_error
 
 
 if TYPE_CHECKING:  # it takes seconds to import, and whoever has one has done so
@@ -32,11 +34,13 @@ class Painting:
         luma (`torch.Tensor` of shape `(height, width)`): The photo's gray in codes, `uint8` or `uint16`.
         chroma (`torch.Tensor` of shape `(2, rows, columns)`): What was painted, for the look of the photo in sRGB.
         space (`RgbSpace` or `None`): Of the photo, if it is not sRGB.
+        doubt (`torch.Tensor` of shape `(rows, columns)` or `None`): The error to expect, in units of CIEDE2000.
     """
 
     luma: torch.Tensor
     chroma: torch.Tensor
     space: color_space.RgbSpace | None = None
+    doubt: torch.Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -68,6 +72,8 @@ def paint_photo(
     noise_seeds: list[int],
     num_inference_steps: int | None = None,
     saturation: float = 1.0,
+    reference_image: Image.Image | None = None,
+    doubt_samples: int = 0,
 ) -> list[Painting]:
     """
     Colorize one photo.
@@ -79,7 +85,10 @@ def paint_photo(
         pipe (`ColorizationPipeline`): With any device and scheduler.
         photo (`Photo`): As [`read_photo`] gives it.
         noise_seeds (`list` of `int`): One for the generator of each version.
-        num_inference_steps (`int`, *optional*), saturation (`float`, *optional*): As in the call of the pipeline.
+        num_inference_steps (`int`, *optional*), saturation (`float`, *optional*), reference_image
+            (`PIL.Image.Image`, *optional*): As in the call of the pipeline.
+        doubt_samples (`int`, *optional*, defaults to 0): How many other answers each version is compared with, to tell
+            where it is a guess; 0: it is not told. The versions do not depend on it.
 
     Returns:
         `list` of `Painting`: One for each seed. In sRGB their codes are those of the pipeline's own images.
@@ -95,6 +104,7 @@ def paint_photo(
         (chroma,) = pipe(
             seen.numpy(),
             num_inference_steps=num_inference_steps,
+            reference_image=reference_image,
             generator=torch.Generator().manual_seed(seed),
             output_type="chroma",
         ).chroma
@@ -104,7 +114,24 @@ def paint_photo(
                 " (take --dtype float32)"
             )
         paintings.append(Painting(luma, saturation * chroma, space))
-    return paintings
+    if not doubt_samples:
+        return paintings
+    samples = pipe(
+        seen.numpy(),
+        num_images_per_input=doubt_samples,
+        num_inference_steps=num_inference_steps,
+        reference_image=reference_image,
+        generator=[torch.Generator().manual_seed(noise_seeds[0] ^ number) for number in range(1, doubt_samples + 1)],
+        output_type="chroma",
+    ).chroma
+    config = pipe.config
+    return [
+        replace(
+            painting,
+            doubt=expected_error(seen, painting.chroma, torch.stack(samples), config.doubt_scale, config.doubt_floor),
+        )
+        for painting in paintings
+    ]
 
 
 def describe_model(

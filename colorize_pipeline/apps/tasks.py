@@ -26,6 +26,8 @@ class Settings:
         dtype (`str`): Of the network, one of `DTYPES`; `"auto"` is bfloat16 where the device is made for it.
         steps (`int` or `None`): Denoising steps.
         saturation (`float`): Factor for the chroma.
+        reference (`str`): Path of a color photo, whose colors are carried over; empty for none.
+        doubt (`bool`): Also draw where the colors are a guess.
         format (`str`): Of the results, one of `formats.FORMATS`.
         pages (`str`): `"first"` or `"all"` of a TIFF.
         depth (`int` or `None`): 8 rounds 16-bit codes to 8 bit.
@@ -40,6 +42,8 @@ class Settings:
     dtype: str = "auto"
     steps: int | None = None
     saturation: float = 1.0
+    reference: str = ""
+    doubt: bool = False
     format: str = "png"
     pages: str = "first"
     depth: int | None = None
@@ -50,7 +54,7 @@ class Settings:
 
     def of_colors(self) -> str:
         """What the bytes of a result depend on, as JSON for the journal."""
-        left_out = ("compare", "overwrite", "max_megapixels")
+        left_out = ("compare", "doubt", "overwrite", "max_megapixels")
         settings = {name: value for name, value in asdict(self).items() if name not in left_out}
         return json.dumps({**settings, "version": __version__})
 
