@@ -115,12 +115,11 @@ def rank_correlation(values: np.ndarray, others: np.ndarray) -> float:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
-if __name__ == "__main__":
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="folder of a pipeline, whose model_index.json is changed")
-    parser.add_argument(
-        "--photos", required=True, help="folder of photos or parquet shards that it was not trained on"
-    )
+    parser.add_argument("--photos", required=True, help="folder of photos or shards that it was not trained on")
     parser.add_argument("--files", default="*.parquet", help="which shards of a folder of shards")
     parser.add_argument("--split", default="test", help="of a data set on the Hub")
     parser.add_argument("--max-photos", type=int, default=100, help="only so many, spread over the set")
@@ -128,4 +127,8 @@ if __name__ == "__main__":
     parser.add_argument("--dry-run", action="store_true", help="only print")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
-    main(parser.parse_args())
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main(parse_arguments())
