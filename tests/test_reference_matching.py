@@ -41,7 +41,7 @@ def test_things_take_their_own_color_wherever_they_are_in_the_reference(pipeline
     rgb = torch.from_numpy(np.array(color.resize((32, 32), Image.Resampling.BOX))).permute(2, 0, 1)[None] / 255
     truth = rgb_to_chroma(rgb)[0]
     error = (match[:2] - truth).norm(dim=0).mean()
-    assert error < 0.4 * (truth - truth.mean(dim=(1, 2), keepdim=True)).norm(dim=0).mean()  # of one mean color
+    assert error < 0.6 * (truth - truth.mean(dim=(1, 2), keepdim=True)).norm(dim=0).mean()  # of one mean color
     assert match[2].mean() > 0.8 and 0 <= match[2].min() and match[2].max() <= 1
 
 
