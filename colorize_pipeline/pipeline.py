@@ -234,7 +234,8 @@ class ColorizationPipeline(DiffusionPipeline):
         hints = [None] * len(photos) if hints is None else [hints] if single_input else hints
         masks = [None] * len(photos) if mask_image is None else self.image_processor.split(mask_image)
         references = self.image_processor.split(reference_image)
-        references = references if isinstance(reference_image, list) else references * len(photos)
+        if len(references) == 1 and not isinstance(reference_image, (list, tuple)):
+            references = references * len(photos)
 
         # 1. Check
         check_inputs(
