@@ -11,7 +11,7 @@ DEFAULT_CHECKPOINT = str(Path(__file__).parent / "default_checkpoint")
 # Imported on first use: torch and diffusers take seconds, and `colorize --help` needs neither.
 _MODULE_OF = {
     "ColorizationPipeline": "pipeline",
-    "ColorizationPipelineOutput": "pipeline",
+    "ColorizationPipelineOutput": "pipeline_output",
     "build_model_input": "image_processor",
     "create_unet": "unet",
 }

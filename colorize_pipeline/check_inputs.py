@@ -12,6 +12,7 @@ def check_inputs(
     photos: list,
     hints: list,
     masks: list,
+    references: list,
     num_inference_steps: int,
     num_images_per_input: int,
     ensemble_size: int,
@@ -24,14 +25,16 @@ def check_inputs(
     generator: torch.Generator | list[torch.Generator] | None,
     output_type: str,
     accepts_hints: bool,
+    has_image_encoder: bool,
 ) -> None:
     """
     Refuse what cannot be done, before any work. What is inside the images is checked as they are read.
 
     Args:
         photos (`list`): One entry for each photo.
-        hints (`list`), masks (`list`): One entry for each photo, `None` where it has none.
+        hints (`list`), masks (`list`), references (`list`): One entry for each photo, `None` where it has none.
         accepts_hints (`bool`): Whether the network has input channels for hints.
+        has_image_encoder (`bool`): Whether the checkpoint has one.
         The others: as in [`ColorizationPipeline.__call__`], with the checkpoint's own value where the call named none.
 
     Raises:
@@ -77,8 +80,13 @@ def check_inputs(
             f" {len(photos)} photos x {num_images_per_input} versions. Pass a single generator to share it, or"
             " `[torch.Generator().manual_seed(s) for s in seeds]`."
         )
-    for name, values in (("hints", hints), ("mask_image", masks)):
+    for name, values in (("hints", hints), ("mask_image", masks), ("reference_image", references)):
         if not isinstance(values, (list, tuple)) or len(values) != len(photos):
             raise ValueError(f"`{name}` must be a list of one entry for each of the {len(photos)} photos.")
     if any(hint is not None for hint in hints) and not accepts_hints:
         raise ValueError("`hints` came, but this checkpoint was trained without hint channels. Use another one.")
+    if any(reference is not None for reference in references) and not has_image_encoder:
+        raise ValueError(
+            "`reference_image` came, but this checkpoint has no image encoder, which finds what looks alike. Use"
+            " another one."
+        )

@@ -32,13 +32,25 @@ def encode_luminance(image_encoder: EfficientNetModel, luminance: torch.Tensor, 
     Returns:
         `torch.Tensor` of shape `(batch_size, features, rows, columns)`: `float32`.
     """
+    states = encoder_states(image_encoder, luminance, strides=2)
+    return torch.cat([F.interpolate(state, size=size, mode="bilinear") for state in states], dim=1)
+
+
+def encoder_states(image_encoder: EfficientNetModel, luminance: torch.Tensor, strides: int) -> list[torch.Tensor]:
+    """
+    Give the last features of the coarsest strides of an image encoder.
+
+    Args:
+        image_encoder (`EfficientNetModel`), luminance (`torch.Tensor`): As in [`encode_luminance`].
+        strides (`int`): How many strides, of those that the encoder has.
+
+    Returns:
+        `list` of `torch.Tensor` of shape `(batch_size, channels, height / stride, width / stride)`: from the finest
+        stride on, `float32`, of mean 0 and variance 1 over the channels of each place.
+    """
     height, width = luminance.shape[-2:]
     pixels = luminance.expand(-1, 3, -1, -1).to(image_encoder.dtype)
     hidden_states = image_encoder(pixels, output_hidden_states=True).hidden_states
     last_of_stride = {height // state.shape[-2]: state.float() for state in hidden_states}
-    planes = []
-    for stride in sorted(last_of_stride)[-2:]:
-        state = last_of_stride[stride]  # (B, C, height / stride, width / stride)
-        state = F.layer_norm(state.movedim(1, -1), state.shape[1:2]).movedim(-1, 1)
-        planes.append(F.interpolate(state, size=size, mode="bilinear"))
-    return torch.cat(planes, dim=1)
+    states = [last_of_stride[stride] for stride in sorted(last_of_stride)[-strides:]]
+    return [F.layer_norm(state.movedim(1, -1), state.shape[1:2]).movedim(-1, 1) for state in states]

@@ -14,9 +14,8 @@ from .image_encoder import ENCODER_STRIDE
 _SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 
-# A standard deviation of chroma that is shown as white in the map of doubt; chroma itself ends at 0.5.
-_WHITE_UNCERTAINTY = 0.25
-
+# An error in units of CIEDE2000 that is shown as white in the map of doubt.
+_WHITE_UNCERTAINTY = 40
 
 # In units of the resolution: a line of pixels would be padded to many times the area. Reached from 1 : 256 on.
 _LONGEST_SIDE = 16
@@ -289,10 +288,10 @@ class ColorizationImageProcessor:
         Bring a map of doubt to the size of its photo.
 
         Args:
-            uncertainty (`torch.Tensor` of shape `(rows, columns)`): Standard deviation of chroma between samples.
+            uncertainty (`torch.Tensor` of shape `(rows, columns)`): The error to expect, in units of CIEDE2000.
             photo_size (`tuple`): `(height, width)`.
-            output_type (`str`): `"np"` and `"pt"` hold the deviation as `float32` `(height, width)`; `"pil"` is a gray
-                image, white at 0.25 and above.
+            output_type (`str`): `"np"` and `"pt"` hold the error as `float32` `(height, width)`; `"pil"` is a gray
+                image, white at 40 and above.
         """
         height, width = photo_size
         resized = (

@@ -79,6 +79,9 @@ NUMBERS = {
     "default_processing_resolution": either(whole(0, 0), whole(16, 4096)),
     "default_guidance_scale": real(0, 100),
     "default_spread": real(0, 4),
+    "doubt_scale": real(0, 100),
+    "doubt_floor": real(0, 100),
+    "doubt_bound": real(0, 100),
 }
 
 MODEL_INDEX = {

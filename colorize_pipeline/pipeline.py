@@ -2,13 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
-from diffusers.utils import BaseOutput
 from PIL import Image
 from torch.nn import functional as F
 from transformers import EfficientNetModel
@@ -18,6 +16,7 @@ from transformers import EfficientNetModel
 from .check_inputs import check_inputs
 from .color import rgb_to_chroma
 from .denoising import denoise
+from .doubt import expected_error
 from .hint_propagation import finish_chroma
 from .hints import fit_to_gamut, hints_to_planes, read_hints
 from .image_encoder import encode_luminance, feature_channels
@@ -25,27 +24,8 @@ from .image_processor import ColorizationImageProcessor
 from .model_bounds import NUMBERS, check_values
 from .model_folder import fetch_model
 from .model_trial import check_finite, try_components
-
-
-@dataclass
-class ColorizationPipelineOutput(BaseOutput):
-    """
-    Output of the colorization pipeline. All lists run over the inputs, and within an input over its versions.
-
-    Args:
-        images (`list` of `PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
-            Colored photos, each at the size of its input.
-        chroma (`list` of `torch.Tensor` of shape `(2, rows, columns)`):
-            What is joined with the photo, Cb and Cr (0 is gray): at the network's resolution, or with hints at that of
-            the photo.
-        uncertainty (`list` or `None`):
-            Maps of doubt, at the size of the photos: the standard deviation of chroma between the samples of an
-            ensemble, in the unit of `chroma`; as `PIL.Image.Image` white stands for 0.25 and above.
-    """
-
-    images: list
-    chroma: list[torch.Tensor]
-    uncertainty: list | None
+from .pipeline_output import ColorizationPipelineOutput
+from .reference_matching import match_reference
 
 
 class ColorizationPipeline(DiffusionPipeline):
@@ -76,6 +56,11 @@ class ColorizationPipeline(DiffusionPipeline):
             Spread when the call names none.
         encoder_resolution (`int`, *optional*, defaults to 192):
             Side in pixels of the square with the area that the image encoder sees.
+        doubt_scale (`float`, *optional*, defaults to 1.0), doubt_floor (`float`, *optional*, defaults to 0.0):
+            The error to expect is the floor and so many times the CIEDE2000 difference of samples. The defaults are
+            those of a model whose samples are as likely as the truth; `train/calibrate_doubt.py` measures them.
+        doubt_bound (`float`, *optional*, defaults to 1.5):
+            Four errors of five are smaller than so many times the error to expect.
     """
 
     model_cpu_offload_seq = "image_encoder->unet"
@@ -93,6 +78,9 @@ class ColorizationPipeline(DiffusionPipeline):
         default_guidance_scale: float = 1.0,
         default_spread: float = 1.0,
         encoder_resolution: int = 192,
+        doubt_scale: float = 1.0,
+        doubt_floor: float = 0.0,
+        doubt_bound: float = 1.5,
     ):
         super().__init__()
         sample_channels = unet.config.out_channels
@@ -114,6 +102,9 @@ class ColorizationPipeline(DiffusionPipeline):
             default_guidance_scale=default_guidance_scale,
             default_spread=default_spread,
             encoder_resolution=encoder_resolution,
+            doubt_scale=doubt_scale,
+            doubt_floor=doubt_floor,
+            doubt_bound=doubt_bound,
         )
         self.accepts_hints = hint_channels == 3
         self.image_processor = ColorizationImageProcessor(
@@ -149,6 +140,7 @@ class ColorizationPipeline(DiffusionPipeline):
         *,
         hints: Image.Image | list | None = None,
         mask_image: Image.Image | np.ndarray | torch.Tensor | list | None = None,
+        reference_image: Image.Image | np.ndarray | torch.Tensor | list | None = None,
         num_inference_steps: int | None = None,
         num_images_per_input: int = 1,
         ensemble_size: int = 1,
@@ -178,6 +170,9 @@ class ColorizationPipeline(DiffusionPipeline):
                 does not exist at the brightness of the photo there; then the nearest of its hue is taken.
             mask_image (like `image`, *optional*):
                 White where the photo is painted, black where it stays as it came; of the size of its photo.
+            reference_image (like `image`, *optional*):
+                A color photo of any size: its colors are carried over to what looks like the same thing, as far as
+                anything does. One for all photos, or a list of one (or `None`) for each. Needs an image encoder.
             num_inference_steps (`int`, *optional*):
                 Denoising steps. 1 gives the mean of all answers, dull but safe; more give one answer. Defaults to the
                 checkpoint's own number.
@@ -186,7 +181,8 @@ class ColorizationPipeline(DiffusionPipeline):
             ensemble_size (`int`, *optional*, defaults to 1):
                 Samples drawn for each version, of which the most central one is kept.
             output_uncertainty (`bool`, *optional*, defaults to `False`):
-                Return how much the samples of each ensemble differ; needs `ensemble_size` of at least 3.
+                Return maps of the error to expect, by how much the samples of each ensemble differ from the one
+                that is kept; needs `ensemble_size` of at least 3.
             guidance_scale (`float`, *optional*):
                 Classifier-free guidance: 1 is none, more follows the photo more closely than the model alone would.
                 Defaults to the checkpoint's own.
@@ -241,12 +237,15 @@ class ColorizationPipeline(DiffusionPipeline):
         photos = self.image_processor.split(image)
         hints = [None] * len(photos) if hints is None else [hints] if single_input else hints
         masks = [None] * len(photos) if mask_image is None else self.image_processor.split(mask_image)
+        references = self.image_processor.split(reference_image)
+        if len(references) == 1 and not isinstance(reference_image, (list, tuple)):
+            references = references * len(photos)
 
         # 1. Check
         check_inputs(
-            photos, hints, masks, num_inference_steps, num_images_per_input, ensemble_size, output_uncertainty,
-            guidance_scale, spread, saturation, target_colorfulness, processing_resolution, generator, output_type,
-            self.accepts_hints,
+            photos, hints, masks, references, num_inference_steps, num_images_per_input, ensemble_size,
+            output_uncertainty, guidance_scale, spread, saturation, target_colorfulness, processing_resolution,
+            generator, output_type, self.accepts_hints, self.image_encoder is not None,
         )  # fmt: skip
         device = self._execution_device
         samples_per_photo = num_images_per_input * ensemble_size
@@ -256,8 +255,8 @@ class ColorizationPipeline(DiffusionPipeline):
         # 2. Photos to luma (full size, integer codes) and luminance (the network's size, [-1, 1]); hints to planes
         lumas = [self.image_processor.to_codes(photo, "L") for photo in photos]
         known = [read_hints(hint, tuple(luma.shape)) for hint, luma in zip(hints, lumas, strict=True)]
-        luminances, chroma_sizes, hint_planes, features, painted = [], [], [], [], []
-        for luma, colors, mask in zip(lumas, known, masks, strict=True):
+        luminances, chroma_sizes, hint_planes, features, painted, matches = [], [], [], [], [], []
+        for luma, colors, mask, reference in zip(lumas, known, masks, references, strict=True):
             luminance, chroma_size = self.image_processor.preprocess(luma, processing_resolution)
             padded_size = [side // self.config.luminance_patch for side in luminance.shape[1:]]
             planes = hints_to_planes(colors, tuple(luma.shape), chroma_size, padded_size)
@@ -267,6 +266,8 @@ class ColorizationPipeline(DiffusionPipeline):
             hint_planes.append(planes)
             features.append(self.encode(luma, chroma_size, padded_size))
             painted.append(None if mask is None else self.image_processor.preprocess_mask(mask, tuple(luma.shape)))
+            hinted = planes[2, : chroma_size[0], : chroma_size[1]]
+            matches.append(None if reference is None else match_reference(self, luma, reference, hinted))
         known = fit_to_gamut(known, lumas)
 
         # 3. Photos whose planes have the same size go through the network together
@@ -300,25 +301,28 @@ class ColorizationPipeline(DiffusionPipeline):
 
         # 4. Unpad, bring to chroma, keep the most central sample of each ensemble, finish it, join it with the photo
         images, chromas, uncertainties = [], [], []
-        for photo, luma, colors, mask, size, versions in zip(
-            photos, lumas, known, painted, chroma_sizes, samples, strict=True
+        for photo, luma, colors, mask, match, size, versions in zip(
+            photos, lumas, known, painted, matches, chroma_sizes, samples, strict=True
         ):
             for ensemble in versions[..., : size[0], : size[1]]:
                 if self.unet.config.out_channels == 3:
                     ensemble = rgb_to_chroma((ensemble.clamp(-1, 1) + 1) / 2)
                 else:
                     ensemble = (ensemble * sample_unit).clamp(-0.5, 0.5)  # (E, 2, rows, columns)
+                if match is not None:
+                    ensemble = torch.lerp(ensemble, match[:2], match[2])
                 distances = torch.cdist(ensemble.flatten(1), ensemble.flatten(1))
-                chroma = ensemble[distances.sum(dim=1).argmin()]
-                chroma = finish_chroma(luma, chroma, colors, saturation, target_colorfulness)
+                central = int(distances.sum(dim=1).argmin())
+                chroma = finish_chroma(luma, ensemble[central], colors, saturation, target_colorfulness)
                 chromas.append(chroma)
                 if output_type == "chroma":
                     continue
                 images.append(self.image_processor.postprocess(photo, luma, chroma, mask, output_type))
                 if output_uncertainty:
-                    deviation = (ensemble - ensemble.mean(dim=0)).square().sum(dim=1).mean(dim=0).sqrt()
+                    others = torch.cat((ensemble[:central], ensemble[central + 1 :]))
+                    doubt = expected_error(luma, chroma, others, self.config.doubt_scale, self.config.doubt_floor)
                     uncertainties.append(
-                        self.image_processor.uncertainty_to_output_type(deviation, tuple(luma.shape), output_type)
+                        self.image_processor.uncertainty_to_output_type(doubt, tuple(luma.shape), output_type)
                     )
 
         # 5. Release and return

@@ -68,6 +68,15 @@ def colorize(
     mask: Annotated[
         str | None, typer.Option(metavar="FILE", help="White where the one photo is painted; the rest stays as it is.")
     ] = None,
+    reference: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE", help="A color photo: its colors go to what looks like the same thing.", show_default=False
+        ),
+    ] = "",
+    doubt: Annotated[
+        bool, typer.Option("--doubt", help="Also write NAME.doubt.png: where the colors are sure, and where a guess.")
+    ] = False,
     model: Annotated[str, typer.Option(help="Folder or Hub name of another model.", show_default=False)] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, ... Default: the fastest there is.")] = "auto",
     dtype: Annotated[
@@ -143,6 +152,8 @@ def colorize(
         points=points,
         strokes=strokes,
         mask=mask_layer,
+        reference=reference,
+        doubt=doubt,
         format=wanted_format,
         pages=pages,
         depth=depth,
@@ -217,8 +228,9 @@ def _parse_date(text: str | None) -> float | None:
 def _plan(photos: list[str], output: str | None, numbers: range, selection: Selection, settings: Settings) -> Plan:
     try:
         return make_plan(
-            photos, output, numbers, settings.compare, selection, settings.format, settings.pages == "all"
-        )
+            photos, output, numbers, settings.compare, selection, settings.format, settings.pages == "all",
+            settings.doubt,
+        )  # fmt: skip
     except PlanError as error:
         raise typer.BadParameter(str(error), param_hint=error.option) from error
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from colorize_pipeline.apps.gray import luma_of
 from colorize_pipeline.apps.photo import Photo
 from colorize_pipeline.apps.provenance import SOFTWARE, Record
 from colorize_pipeline.color import join_blocks
+from colorize_pipeline.doubt import expected_error
 from colorize_pipeline.hints import HintWarning
 from colorize_pipeline.image_processor import ColorizationImageProcessor
 
@@ -39,6 +40,7 @@ class Painting:
         original (`torch.Tensor` of shape `(height, width, 3)`, or `None`): The photo as it came.
         mask (`torch.Tensor` of shape `(height, width)`, or `None`): False where it stays so.
         notes (`tuple` of `str`): What could not be done as it was asked for.
+        doubt (`torch.Tensor` of shape `(rows, columns)` or `None`): The error to expect, in units of CIEDE2000.
     """
 
     luma: torch.Tensor
@@ -47,6 +49,7 @@ class Painting:
     original: torch.Tensor | None = None
     mask: torch.Tensor | None = None
     notes: tuple[str, ...] = ()
+    doubt: torch.Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -83,6 +86,8 @@ def paint_photo(
     target_colorfulness: float | None = None,
     hints: Image.Image | list | None = None,
     mask_image: Image.Image | np.ndarray | None = None,
+    reference_image: Image.Image | None = None,
+    doubt_samples: int = 0,
 ) -> list[Painting]:
     """
     Colorize one photo.
@@ -94,6 +99,8 @@ def paint_photo(
         pipe (`ColorizationPipeline`): With any device and scheduler.
         photo (`Photo`): As [`read_photo`] gives it.
         noise_seeds (`list` of `int`): One for the generator of each version.
+        doubt_samples (`int`, *optional*, defaults to 0): How many other answers each version is compared with, to tell
+            where it is a guess; 0: it is not told. The versions do not depend on it.
         The others: As in the call of the pipeline.
 
     Returns:
@@ -117,6 +124,7 @@ def paint_photo(
             (chroma,) = pipe(
                 seen.numpy(),
                 hints=hints,
+                reference_image=reference_image,
                 num_inference_steps=num_inference_steps,
                 saturation=saturation,
                 target_colorfulness=target_colorfulness,
@@ -130,7 +138,29 @@ def paint_photo(
             )
         notes = tuple(str(warning.message) for warning in caught if warning.category is HintWarning)
         paintings.append(Painting(luma, chroma, space, original, mask, notes))
-    return paintings
+    if not doubt_samples:
+        return paintings
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HintWarning)  # told above
+        samples = pipe(
+            seen.numpy(),
+            hints=hints,
+            reference_image=reference_image,
+            num_images_per_input=doubt_samples,
+            num_inference_steps=num_inference_steps,
+            generator=[
+                torch.Generator().manual_seed(noise_seeds[0] ^ number) for number in range(1, doubt_samples + 1)
+            ],
+            output_type="chroma",
+        ).chroma
+    config = pipe.config
+    return [
+        replace(
+            painting,
+            doubt=expected_error(seen, painting.chroma, torch.stack(samples), config.doubt_scale, config.doubt_floor),
+        )
+        for painting in paintings
+    ]
 
 
 def describe_model(

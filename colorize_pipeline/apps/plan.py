@@ -22,7 +22,7 @@ from colorize_pipeline.apps.workplace import WORKPLACE
 
 
 # Results are told from photos by their names, so that a folder can be colorized again.
-_RESULT_NAME = re.compile(r".*\.(color|compare)(-\d+)?")
+_RESULT_NAME = re.compile(r".*\.(color|compare|doubt)(-\d+)?")
 
 # File systems take names of 255 bytes; ".compare.jpg" is two longer than ".color.png", and shares its stem.
 _MAX_NAME_BYTES = 253
@@ -138,6 +138,7 @@ def make_plan(
     selection: Selection,
     wanted_format: str = "png",
     all_pages: bool = False,
+    doubt: bool = False,
 ) -> Plan:
     """
     Decide which photos are read and where each result goes, before anything is done.
@@ -151,6 +152,7 @@ def make_plan(
         selection (`Selection`): Which photos of a folder are wanted.
         wanted_format (`str`, *optional*, defaults to `"png"`): One of `formats.FORMATS`, if `output` names no file.
         all_pages (`bool`, *optional*, defaults to `False`): Whether each page of a TIFF gets results of its own.
+        doubt (`bool`, *optional*, defaults to `False`): Whether pictures of doubt are wanted too.
 
     Raises:
         `PlanError`: if there is nothing to do, if `output` does not fit, or if a result would replace a photo or
@@ -206,7 +208,10 @@ def make_plan(
             targets = (output,) if is_file else tuple(targets)
             if compare and compare_path(targets[0]) == targets[0]:
                 raise PlanError(f"{targets[0]} is the name of the comparison: choose another", "-o")
-            for target in [*targets, *map(compare_path, targets if compare else [])]:
+            if doubt and doubt_path(targets[0]) == targets[0]:
+                raise PlanError(f"{targets[0]} is the name of the picture of doubt: choose another", "-o")
+            beside = [*map(compare_path, targets if compare else []), *map(doubt_path, targets if doubt else [])]
+            for target in [*targets, *beside]:
                 if _real(target, real_folders) in originals:
                     raise PlanError(f"{target} is one of the photos, and would be replaced", "-o")
             job = Job(entry.source, targets, entry.size, entry.modified_ns, entry.problem, page)
@@ -257,10 +262,19 @@ def result_name(name: str, version: str, suffix: str = ".png", page: int | None 
 
 def compare_path(target: str) -> str:
     """photo.color-2.png -> photo.compare-2.jpg; other.tif -> other.compare.jpg"""
+    return _path_beside(target, ".compare", ".jpg")
+
+
+def doubt_path(target: str) -> str:
+    """photo.color-2.png -> photo.doubt-2.png; other.tif -> other.doubt.png"""
+    return _path_beside(target, ".doubt", ".png")
+
+
+def _path_beside(target: str, kind: str, suffix: str) -> str:
     folder, name = os.path.split(target)
     stem = os.path.splitext(name)[0]
     stem = stem if _RESULT_NAME.fullmatch(stem) else f"{stem}.color"
-    return os.path.join(folder, f"{'.compare'.join(stem.rsplit('.color', 1))}.jpg")
+    return os.path.join(folder, f"{kind.join(stem.rsplit('.color', 1))}{suffix}")
 
 
 def _walk(

@@ -49,6 +49,8 @@ class Settings:
         points (`tuple` of `(x, y, color)`): Colors that are known, of the one photo that there is.
         strokes (`Layer` or `None`): The same, as a layer over it.
         mask (`Layer` or `None`): White where it is to be painted.
+        reference (`str`): Path of a color photo, whose colors are carried over; empty for none.
+        doubt (`bool`): Also draw where the colors are a guess.
         format (`str`): Of the results, one of `formats.FORMATS`.
         pages (`str`): `"first"` or `"all"` of a TIFF.
         depth (`int` or `None`): 8 rounds 16-bit codes to 8 bit.
@@ -67,6 +69,8 @@ class Settings:
     points: tuple[tuple[float, float, str], ...] = ()
     strokes: Layer | None = None
     mask: Layer | None = None
+    reference: str = ""
+    doubt: bool = False
     format: str = "png"
     pages: str = "first"
     depth: int | None = None
@@ -77,7 +81,7 @@ class Settings:
 
     def of_colors(self) -> str:
         """What the bytes of a result depend on, as JSON for the journal."""
-        left_out = ("compare", "overwrite", "max_megapixels")
+        left_out = ("compare", "doubt", "overwrite", "max_megapixels")
         settings = {name: value for name, value in asdict(self).items() if name not in left_out}
         layers = {
             name: layer and layer.sha256 for name, layer in (("strokes", self.strokes), ("mask", self.mask))

@@ -19,7 +19,7 @@ from colorize_pipeline import DEFAULT_CHECKPOINT
 from colorize_pipeline.apps.formats import suffix_of
 from colorize_pipeline.apps.journal import DONE, FAILED, KEPT, Verdict
 from colorize_pipeline.apps.photo import PHOTO_ERRORS, Photo, round_to_eight_bit
-from colorize_pipeline.apps.plan import compare_path
+from colorize_pipeline.apps.plan import compare_path, doubt_path
 from colorize_pipeline.apps.provenance import Record, identify_gray
 from colorize_pipeline.apps.reading import read_photo
 from colorize_pipeline.apps.tasks import EngineError, Outcome, Settings, Task
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from colorize_pipeline.apps.painting import Painting
 
 
+# Other answers that a photo is compared with for its picture of doubt.
+_DOUBT_SAMPLES = 6
+
+
 @dataclass(frozen=True)
 class Model:
     """
@@ -43,10 +47,12 @@ class Model:
     Args:
         pipe (`ColorizationPipeline`): It.
         record (`Record`): What its results have in common.
+        reference (`PIL.Image.Image` or `None`): Whose colors are carried over.
     """
 
     pipe: "ColorizationPipeline"
     record: Record
+    reference: Image.Image | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ def load_model(settings: Settings, index: int = 0) -> Model:
         index (`int`, *optional*, defaults to 0): Of the worker: several share the GPUs out among them.
 
     Raises:
-        `EngineError`: if it cannot be loaded.
+        `EngineError`: if it cannot be loaded, or the reference cannot be used.
     """
     # The imports make a million objects that all stay: to look for garbage among them is a seventh of the time.
     gc.disable()
@@ -107,7 +113,21 @@ def load_model(settings: Settings, index: int = 0) -> Model:
     except (OSError, ValueError, RuntimeError, AssertionError) as error:  # the last: PyTorch without that device
         raise EngineError(f"The model cannot be loaded: {error}") from error
     pipe.set_progress_bar_config(disable=True)
-    return Model(pipe, record)
+    return _with_reference(Model(pipe, record), settings) if settings.reference else Model(pipe, record)
+
+
+def _with_reference(model: Model, settings: Settings) -> Model:
+    from colorize_pipeline.apps.reference import read_reference
+
+    if model.pipe.image_encoder is None:
+        raise EngineError("--reference: this model has no image encoder, which finds what looks alike")
+    path = Path(settings.reference)
+    try:
+        reference, checksum = read_reference(path), hashlib.sha256(path.read_bytes()).hexdigest()
+    except PHOTO_ERRORS as error:
+        raise EngineError(f"--reference {path} cannot be read: {_failure(error, settings).reason}") from error
+    record = replace(model.record, settings={**model.record.settings, "reference": f"sha256:{checksum}"})
+    return Model(model.pipe, record, reference)
 
 
 def _dtype_for(device: "torch.device") -> "torch.dtype":
@@ -160,7 +180,7 @@ def paint_photos(tasks: Iterable[Task], settings: Settings, load: Callable[[], M
                 continue
             reading = reader.submit(_read_next, tasks, settings, (task, read))
             if isinstance(read, _Read):
-                paintings, clock = _paint(model.pipe, task, read, settings, clock)
+                paintings, clock = _paint(model, task, read, settings, clock)
             else:
                 paintings = read
             if writing:
@@ -219,7 +239,7 @@ def _known_checksum(previous: tuple[Task, _Read | _Failure] | None, task: Task, 
 
 
 def _paint(
-    pipe: "ColorizationPipeline", task: Task, read: _Read, settings: Settings, clock: _Clock
+    model: Model, task: Task, read: _Read, settings: Settings, clock: _Clock
 ) -> tuple[list["Painting"] | _Failure, _Clock]:
     from colorize_pipeline.apps.painting import paint_photo
 
@@ -227,7 +247,7 @@ def _paint(
     seeds = [noise_seed(read.sha256, task.page, seed) for seed, _ in task.versions]
     try:
         paintings = paint_photo(
-            pipe,
+            model.pipe,
             read.photo,
             seeds,
             settings.steps,
@@ -235,6 +255,8 @@ def _paint(
             settings.target_colorfulness,
             read_strokes(settings.strokes.path) if settings.strokes else list(settings.points) or None,
             read_mask(settings.mask.path) if settings.mask else None,
+            model.reference,
+            _DOUBT_SAMPLES if settings.doubt else 0,
         )
     except (*PHOTO_ERRORS, RuntimeError) as error:  # RuntimeError: a photo too large for the device's memory
         paintings = _failure(error, settings)
@@ -301,6 +323,12 @@ def _write_result(
             checksum, size = hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
         if not put_in_place(str(unfinished), target, settings.overwrite):
             return KEPT, size, checksum, notes
+        if painting.doubt is not None:
+            from colorize_pipeline.apps.doubt_picture import draw_doubt
+
+            unfinished = Path(folder) / "doubt.png"
+            draw_doubt(painting.luma, painting.doubt).save(unfinished)
+            put_in_place(str(unfinished), doubt_path(target), settings.overwrite)
         return DONE, size, checksum, notes
 
 
