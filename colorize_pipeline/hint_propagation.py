@@ -24,25 +24,28 @@ from .hints import KnownColors, gather_cells
 # finer than color is seen.
 _GRID_CELLS = 400_000
 
-# A weight falls by e over this share of the photo's side (the root of its area), and over this difference of luma. Of
-# the least weight below half the color is a known one: 18 such falls away from the pixel.
+# A weight falls by e over this share of the photo's side (the root of its area), and over this difference of luma. At
+# the weight of half, 18 such falls away from the pixel, half of the color is a known one; the softer, the wider around
+# it the one passes into the other.
 _REACH = 0.025
-_CONTRAST = 0.015
-_LEAST_WEIGHT = 1e-8
+_CONTRAST = 0.01
+_HALF_WEIGHT = 1e-8
+_SOFTNESS = 0.3
 
-# What the first, wide pass leaves at the known pixels (two of them near each other, of different colors) is spread
+# What the wide spreading leaves at the known pixels (two of them near each other, of different colors) is spread
 # once more, near them only.
 _NEAR_REACH = 0.004
-_NEAR_LEAST_WEIGHT = 0.02
+_NEAR_HALF_WEIGHT = 0.02
 
 # Differences of luma up to so many medians are grain, and no edge.
-_GRAIN = 2.0
+_GRAIN = 3.0
 
 # Rows and columns are gone through twice, so that a color also gets around corners.
 _PASSES = 2
 
-# Keeps weights above the smallest floats, with which processors are slow; far below any weight that counts.
-_TINY = 1e-25
+# Keeps weights above the smallest floats, with which processors are slow; far below any weight that counts. What is
+# averaged is kept so, too, by still less.
+_TINY, _TINY_VALUE = 1e-25, 1e-29
 
 
 def finish_chroma(
@@ -95,10 +98,10 @@ def _spread_colors(luma: torch.Tensor, chroma: torch.Tensor, known: KnownColors)
     asked, mask = cells[:2], cells[2]  # (2, h, w), (h, w)
 
     side = math.sqrt(guide.numel())
-    (spread,), share = _spread(asked[None], mask, _falls(guide, _REACH * side), _LEAST_WEIGHT)
+    (spread,), share = _spread(asked[None], mask, _falls(guide, _REACH * side), _HALF_WEIGHT, _SOFTNESS)
     painted = (1 - share) * painted
     left = torch.stack((asked - spread, -painted))  # (2, 2, h, w)
-    corrections, _ = _spread(left, mask, _falls(guide, _NEAR_REACH * side), _NEAR_LEAST_WEIGHT)
+    corrections, _ = _spread(left, mask, _falls(guide, _NEAR_REACH * side), _NEAR_HALF_WEIGHT)
     return spread + corrections[0], painted + corrections[1]
 
 
@@ -115,7 +118,11 @@ def _falls(guide: torch.Tensor, reach: float) -> tuple[torch.Tensor, torch.Tenso
 
 
 def _spread(
-    values: torch.Tensor, mask: torch.Tensor, falls: tuple[torch.Tensor, torch.Tensor], least_weight: float
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    falls: tuple[torch.Tensor, torch.Tensor],
+    half_weight: float,
+    softness: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Average what is known by its weights at each cell.
@@ -124,23 +131,23 @@ def _spread(
         values (`torch.Tensor` of shape `(..., h, w)`): What is known, where `mask` is 1.
         mask (`torch.Tensor` of shape `(h, w)`): Where it is.
         falls (`tuple`): As [`_falls`] gives them.
-        least_weight (`float`): Of nothing, which is everywhere.
+        half_weight (`float`): Where weights are this, the share is a half.
+        softness (`float`, *optional*, defaults to 1.0): The power of a weight with which its share grows.
 
     Returns:
         `tuple`: averages `(..., h, w)`, which go to 0 where the weights do, and the share `(h, w)` of what is known.
     """
     # A pixel of a stroke counts less than a lone one, so that each has about the same say at its place.
-    weights = mask / _diffuse(mask[None], falls)[0].clamp(min=1)
-    planes = torch.cat((weights[None], weights * values.flatten(end_dim=-3)))
+    weights = mask / _diffuse(mask[None] + _TINY, falls)[0].clamp(min=1)
+    planes = torch.cat((weights[None] + _TINY, weights * values.flatten(end_dim=-3) + _TINY_VALUE))
     planes = _diffuse(planes, falls)
-    total = planes[0] + least_weight
-    return (planes[1:] / total).view_as(values), planes[0] / total
+    share = 1 / (1 + (half_weight / planes[0]) ** softness)
+    return (share * planes[1:] / planes[0]).view_as(values), share
 
 
 def _diffuse(planes: torch.Tensor, falls: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Add up at each cell of `(channels, h, w)` what comes from all others, along columns and rows in turn."""
     down, across = falls
-    planes = planes + _TINY
     for _ in range(_PASSES):
         planes = _sweep(planes.permute(2, 0, 1), across).permute(2, 1, 0)  # (h, C, w)
         planes = _sweep(planes, down).permute(1, 0, 2)  # (C, h, w)
