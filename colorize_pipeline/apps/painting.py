@@ -2,13 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 
 from colorize_pipeline.apps import color_space
 from colorize_pipeline.apps.gray import luma_of
@@ -54,12 +55,50 @@ class Painting:
 
     def whole(self) -> np.ndarray:
         """All of them."""
-        codes = np.empty(self.shape, self.dtype)
+        return whole_of(self)
+
+
+@dataclass(frozen=True)
+class Masked:
+    """
+    A painting inside of a mask, and outside of it, code for code, what was there before.
+
+    Args:
+        inside (`Painting`): What was painted.
+        outside (`Painting`, or `np.ndarray` of shape `(height, width, 3)`): Of the same luma, or the photo's codes.
+        mask (`np.ndarray` of shape `(height, width)` and type `bool`): True inside.
+    """
+
+    inside: Painting
+    outside: Painting | np.ndarray
+    mask: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.inside.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.inside.dtype
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """As those of a `Painting`."""
+        before = None if isinstance(self.outside, np.ndarray) else self.outside.blocks()  # of the same rows
         start = 0
-        for block in self.blocks():
-            codes[start : start + len(block)] = block
+        for block in self.inside.blocks():
+            rows = slice(start, start + len(block))
+            yield np.where(self.mask[rows, :, None], block, self.outside[rows] if before is None else next(before))
             start += len(block)
-        return codes
+
+
+def whole_of(rows: Painting | Masked) -> np.ndarray:
+    """All codes of a picture that is made in blocks of rows, `(height, width, 3)`."""
+    codes = np.empty(rows.shape, rows.dtype)
+    start = 0
+    for block in rows.blocks():
+        codes[start : start + len(block)] = block
+        start += len(block)
+    return codes
 
 
 def paint_photo(
@@ -68,6 +107,9 @@ def paint_photo(
     noise_seeds: list[int],
     num_inference_steps: int | None = None,
     saturation: float = 1.0,
+    hints: Image.Image | list | None = None,
+    reference_image: Image.Image | np.ndarray | None = None,
+    callback_on_step_end: Callable[..., dict] | None = None,
 ) -> list[Painting]:
     """
     Colorize one photo.
@@ -79,7 +121,7 @@ def paint_photo(
         pipe (`ColorizationPipeline`): With any device and scheduler.
         photo (`Photo`): As [`read_photo`] gives it.
         noise_seeds (`list` of `int`): One for the generator of each version.
-        num_inference_steps (`int`, *optional*), saturation (`float`, *optional*): As in the call of the pipeline.
+        The others: as in the call of the pipeline.
 
     Returns:
         `list` of `Painting`: One for each seed. In sRGB their codes are those of the pipeline's own images.
@@ -90,11 +132,15 @@ def paint_photo(
     luma = torch.from_numpy(luma_of(photo))
     space = color_space.other_space(photo.icc_profile)
     seen = luma if space is None else look_in_srgb(luma, space)
+    reference = {} if reference_image is None else {"reference_image": reference_image}
     paintings = []
     for seed in noise_seeds:
         (chroma,) = pipe(
             seen.numpy(),
+            hints=hints,
+            **reference,
             num_inference_steps=num_inference_steps,
+            callback_on_step_end=callback_on_step_end,
             generator=torch.Generator().manual_seed(seed),
             output_type="chroma",
         ).chroma
