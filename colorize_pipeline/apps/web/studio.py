@@ -186,8 +186,8 @@ class Studio:
                 done, futures = wait(futures, _POLL_SECONDS, FIRST_COMPLETED)
                 for future in done:
                     future.result()
-                count = len(seeds) - len(futures)
-                doing = f"painting version {count + 1} of {len(seeds)}" if len(seeds) > 1 else "painting"
+                number = min(len(seeds) - len(futures) + 1, len(seeds))
+                doing = f"painting version {number} of {len(seeds)}" if len(seeds) > 1 else "painting"
                 yield self._state(session, wishes, progress=min(0.99, steps_done[0] / num_steps), doing=doing)
         finally:
             gone.set()  # whoever asked may not wait any more
