@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def last(states) -> dict:
 
 
 def file_of(url: str) -> Path:
-    return Path(url.removeprefix("gradio_api/file="))
+    return Path(unquote(url.removeprefix("gradio_api/file=")))
 
 
 def pixels_of(data: bytes) -> np.ndarray:
@@ -112,7 +113,7 @@ def test_a_download_is_byte_for_byte_what_the_command_line_writes(studio, model_
 
     assert result.exit_code == 0, result.output
     assert [version["seed"] for version in state["versions"]] == [0, 1, 2, 3]
-    assert file_of(saved["result"]["url"]).read_bytes() == (tmp_path / "photo.color.png").read_bytes()
+    assert file_of(saved["result"]).read_bytes() == (tmp_path / "photo.color.png").read_bytes()
 
 
 def test_a_file_that_cannot_be_read_gets_the_line_of_the_command_line(studio, model_folder, jpeg, tmp_path):
@@ -140,7 +141,7 @@ def test_strokes_leave_the_gray_and_areas_all_that_is_outside(studio, tmp_path):
             asked = {**WISHES, "strokes": [DOT, LEFT_HALF, DOT], "revision": serial, "outside": outside}
             last(studio.paint(client, {**asked, "serial": serial, "kind": "edit"}))
             saved = studio.save(client, {**asked, "serial": serial + 1, "format": "tif"})
-            path = file_of(saved["result"]["url"])
+            path = file_of(saved["result"])
             photo = read_photo(path)
             codes, inside = (
                 np.asarray(photo.image),
@@ -157,14 +158,12 @@ def test_strokes_leave_the_gray_and_areas_all_that_is_outside(studio, tmp_path):
 
 def test_an_area_keeps_the_version_around_it(studio, jpeg):
     opened(studio, "ann", jpeg)
-    before = studio.save("ann", {**WISHES, "serial": 2, "format": "png"})["result"]["url"]
+    before = studio.save("ann", {**WISHES, "serial": 2, "format": "png"})["result"]
     before = np.asarray(Image.open(file_of(before)))
     asked = {**WISHES, "strokes": [LEFT_HALF, DOT], "revision": 3}
 
     last(studio.paint("ann", {**asked, "serial": 3, "kind": "edit"}))
-    after = np.asarray(
-        Image.open(file_of(studio.save("ann", {**asked, "serial": 4, "format": "png"})["result"]["url"]))
-    )
+    after = np.asarray(Image.open(file_of(studio.save("ann", {**asked, "serial": 4, "format": "png"})["result"])))
 
     inside = np.asarray(mask_of(parse_wishes({**asked, "serial": 1}).areas, before.shape[1::-1])) > 0
     assert (after == before).all(axis=2)[~inside].all()

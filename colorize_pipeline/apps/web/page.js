@@ -309,8 +309,8 @@ function cancel() {
 
 function download(result) {
   const link = document.createElement("a");
-  link.href = result.url;
-  link.download = `${name.replace(/\.[^.]*$/, "")}.color-${result.seed}${result.suffix}`;
+  link.href = result;
+  link.download = "";  // the server tells the name
   link.click();
 }
 
@@ -344,7 +344,7 @@ at("show-doubt").addEventListener("change", () => {
   show();
 });
 at("more").addEventListener("click", () => paint("more", "Painting"));
-at("save").addEventListener("click", () => { say("Writing the file", false, null); ask("save", { format: at("format").value }); });
+at("save").addEventListener("click", () => { say("Writing the file", false, null); ask("save", { format: at("format").value, name: name.replace(/\.[^.]*$/, "") }); });
 at("cancel").addEventListener("click", cancel);
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   root.addEventListener(kind, (event) => {

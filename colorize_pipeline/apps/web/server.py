@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
 from colorize_pipeline.apps.workplace import hold
 
@@ -69,7 +68,7 @@ class Guard:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         path = scope["path"].rstrip("/") or "/"
         if method == "GET" and path.startswith(_FILE):
-            return self._is_file_of_client(unquote(path.removeprefix(_FILE)))
+            return self._is_file_of_client(path.removeprefix(_FILE))
         if path in _OPEN_EXACTLY.get(method, ()):
             return True
         return ".." not in path and any(method == m and path.startswith(starts) for m, starts in _OPEN)

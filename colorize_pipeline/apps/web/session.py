@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import threading
 import time
@@ -27,6 +28,8 @@ from colorize_pipeline.image_processor import ColorizationImageProcessor
 VIEW_SIDE = 1280  # pixels of the longer side of what the browser shows
 _KEPT_VIEWS = 60  # files that the browser may still be fetching
 _JPEG_QUALITY = 92
+_NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')  # of files, on any system
+_LONGEST_STEM = 60  # characters, which may take four bytes each
 _COLOR_SPREAD = 16  # codes between the channels, from which on a photo has colors of its own
 
 RESULT_SUFFIXES = (".png", ".tif")  # lossless, and both take 16 bit
@@ -192,12 +195,13 @@ class Session:
         codes = whole_of(_rows(version, photo.luma, photo.codes, mask))
         return self.save_view(Image.fromarray(codes), photo.icc_profile)
 
-    def save_result(self, seed: int, suffix: str, record: Record) -> tuple[str, tuple[str, ...]]:
+    def save_result(self, seed: int, stem: str, suffix: str, record: Record) -> tuple[str, tuple[str, ...]]:
         """
         Write a version at full size, with the metadata of its photo, by the writer of the command line.
 
         Args:
             seed (`int`): Of the version.
+            stem (`str`): The visitor's name for the photo, of which any character may be left out.
             suffix (`str`): One of `RESULT_SUFFIXES`.
             record (`Record`): What all results of the model have in common.
 
@@ -210,7 +214,9 @@ class Session:
         with self.lock:
             version, original = self.versions[seed], self.photo
             self._number += 1
-            name = f"result-{self._number}{suffix}"
+            results = self.folder / "results"
+            results.mkdir(exist_ok=True)
+            unfinished = self.folder / f"unfinished-{self._number}{suffix}"
         photo = read_photo(original.path)
         luma = luma_of(photo)
         mask = mask_of(version.wishes.areas, photo.size)
@@ -224,14 +230,14 @@ class Session:
             settings=settings,
             gray=identify_gray(luma),
         )
-        unfinished = self.folder / f"unfinished-{name}"
         try:
             notes = save_photo(unfinished, rows, photo, record)
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
-        for old in self.folder.glob("result-*"):
+        for old in results.iterdir():
             old.unlink(missing_ok=True)
+        name = f"results/{_NOT_IN_NAMES.sub('', stem)[:_LONGEST_STEM].strip() or 'photo'}.color-{seed}{suffix}"
         os.replace(unfinished, self.folder / name)
         return name, notes
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -143,9 +144,8 @@ class Studio:
             suffix = f".{data.get('format')}"
             if session is None or wishes.version not in session.versions or suffix not in RESULT_SUFFIXES:
                 raise ValueError(_GONE)
-            name, notes = session.save_result(wishes.version, suffix, self.record)
-            result = {"url": self._url(session, name), "seed": wishes.version, "suffix": suffix}
-            return self._state(session, wishes, result=result, message="; ".join(notes))
+            name, notes = session.save_result(wishes.version, str(data.get("name", "")), suffix, self.record)
+            return self._state(session, wishes, result=self._url(session, name), message="; ".join(notes))
         except PHOTO_ERRORS as error:
             return self._state(session, wishes, error=reason_of(error, self.max_megapixels))
 
@@ -269,7 +269,7 @@ class Studio:
         doing: str = "",
         message: str = "",
         error: str = "",
-        result: dict | None = None,
+        result: str = "",
     ) -> dict:
         state = {
             "moment": time.monotonic(),
@@ -302,7 +302,7 @@ class Studio:
         return state
 
     def _url(self, session: Session, name: str) -> str:
-        return f"gradio_api/file={(session.folder / name).as_posix()}" if name else ""
+        return f"gradio_api/file={quote((session.folder / name).as_posix())}" if name else ""
 
     def _uploaded(self, path: object) -> Path:
         """Check that a path is one of the files that clients have uploaded; anything else is not theirs to open."""
