@@ -7,15 +7,15 @@ const SWATCHES = [["#e0b592", "fair skin"], ["#8d5a3a", "dark skin"], ["#7fa6d6"
 const HINTS = {
   look: "Drag across the photo to compare it with how it came.",
   color: "Click or brush a color that you know; it spreads over the thing you touch.",
-  area: "Brush over what is to be painted; outside of it nothing changes.",
+  area: "Brush over what is to be painted anew, then give it a color; outside of it nothing changes.",
   pick: "Click the photo, or the reference, to take a color from it.",
 };
 
 let state = { photo: null, versions: [], moment: -1 };
 let serial = 0, revision = 0, chosen = 0, tool = "look", strokes = [], drawing = null, cross = null;
-let name = "photo", size = 0, wanted = null, waiting = false, asked = null, later = 0;
+let name = "photo", wanted = null, waiting = false, asked = null, later = 0;
 
-// ---------------------------------------------------------------- asking
+// Asking
 
 function wishes() {
   return { serial, version: chosen, revision, strokes, outside: at("outside").value,
@@ -41,7 +41,7 @@ function repaint() {
   else paint("edit", "Painting");
 }
 
-async function send(file, kind, words) {
+async function send(file) {
   say("Sending " + file.name, false, null);
   const suffix = (file.name.match(/\.[A-Za-z0-9]{1,5}$/) || [""])[0].toLowerCase();
   const letters = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0"));
@@ -59,7 +59,7 @@ async function send(file, kind, words) {
 
 async function open(file) {
   if (!file) return;
-  const path = await send(file, "open");
+  const path = await send(file);
   if (!path) return;
   name = file.name;
   strokes = []; revision += 1; chosen = 0; drawing = null; wanted = "first";
@@ -70,11 +70,11 @@ async function open(file) {
 
 async function openReference(file) {
   if (!file) return;
-  const path = await send(file, "reference");
+  const path = await send(file);
   if (path) { revision += 1; paint("reference", "Reading " + file.name, { path }); }
 }
 
-// ---------------------------------------------------------------- showing
+// Showing
 
 function say(words, error = false, progress = undefined) {
   const busy = progress !== undefined;
@@ -122,6 +122,7 @@ function show() {
   const doubt = at("show-doubt").checked && state.doubt.revision === revision;
   source(at("doubt"), state.doubt.view);
   at("doubt").hidden = at("legend").hidden = !doubt;
+  at("stage").classList.toggle("doubt", doubt);
   showVersions();
   source(at("reference-view"), state.reference);
   at("reference").hidden = at("reference-remove").hidden = !state.reference;
@@ -182,6 +183,7 @@ function draw() {
     const points = stroke.points.map(([x, y]) => [x * canvas.width, y * canvas.height]);
     on.lineCap = on.lineJoin = "round";
     on.strokeStyle = on.fillStyle = isArea ? "#00e5ff" : stroke.color;
+    on.globalAlpha = isArea || points.length === 1 ? 1 : 0.5;  // the result is to be seen below
     if (points.length > 1 || isArea) {
       on.lineWidth = Math.max(2, stroke.size * longer);
       on.beginPath();
@@ -200,18 +202,15 @@ function draw() {
   pen.drawImage(areas, 0, 0);
   pen.globalAlpha = 1;
   if (cross && document.activeElement === canvas) {
-    const [x, y] = [cross[0] * canvas.width, cross[1] * canvas.height];
+    const [x, y, arm] = [cross[0] * canvas.width, cross[1] * canvas.height, 14 * scale];
     for (const [color, width] of [["#000", 4], ["#fff", 2]]) {
       pen.strokeStyle = color; pen.lineWidth = width * scale;
-      pen.beginPath();
-      pen.moveTo(x - 14 * scale, y); pen.lineTo(x + 14 * scale, y);
-      pen.moveTo(x, y - 14 * scale); pen.lineTo(x, y + 14 * scale);
-      pen.stroke();
+      pen.stroke(new Path2D(`M${x - arm} ${y}H${x + arm}M${x} ${y - arm}V${y + arm}`));
     }
   }
 }
 
-// ---------------------------------------------------------------- drawing
+// Drawing
 
 function setTool(wish) {
   tool = wish;
@@ -228,22 +227,15 @@ function place(event) {
   return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height].map((value) => Math.min(1, Math.max(0, value)));
 }
 
-function finish(stroke) {
-  strokes = [...strokes, stroke];
+function change(others) {
+  strokes = others;
   revision += 1;
   show();
   repaint();
 }
 
-function undo() {
-  if (!strokes.length) return;
-  strokes = strokes.slice(0, -1);
-  revision += 1;
-  show();
-  repaint();
-}
-
-function setColor(color) { at("color").value = color; setTool("color"); }
+const finish = (stroke) => change([...strokes, stroke]);
+const undo = () => { if (strokes.length) change(strokes.slice(0, -1)); };
 
 function pickFrom(image, [x, y]) {
   if (!image.naturalWidth) return;
@@ -252,6 +244,8 @@ function pickFrom(image, [x, y]) {
   const [red, green, blue] = spot.getImageData(0, 0, 1, 1).data;
   setColor("#" + [red, green, blue].map((code) => code.toString(16).padStart(2, "0")).join(""));
 }
+
+const setColor = (color) => { at("color").value = color; setTool("color"); };
 
 const begin = (point) => ({ color: tool === "area" ? "area" : at("color").value, size: Number(at("size").value) / 100, points: [point] });
 
@@ -295,7 +289,7 @@ root.addEventListener("keydown", (event) => {
   if (event.key === "Escape") cancel();
 });
 
-// ---------------------------------------------------------------- controls
+// Controls
 
 function cancel() {
   if (!waiting) return;
@@ -332,7 +326,7 @@ for (const [color, title] of SWATCHES) {
 at("split").addEventListener("input", (event) => split(Number(event.target.value)));
 at("zoom").addEventListener("change", fit);
 at("undo").addEventListener("click", undo);
-at("clear").addEventListener("click", () => { strokes = []; revision += 1; show(); repaint(); });
+at("clear").addEventListener("click", () => change([]));
 at("outside").addEventListener("change", () => ask("restyle"));
 at("saturation").addEventListener("input", (event) => {
   at("saturation-value").value = Number(event.target.value).toFixed(2);

@@ -10,6 +10,11 @@ from colorize_pipeline.apps.web.studio import Studio
 # Fonts of the visitor's own system: none is fetched.
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 
+# What is around the page's own component needs no room on a phone.
+CSS = (
+    ".gradio-container .main { padding: 10px !important } .gradio-container .html-container { padding: 0 !important }"
+)
+
 
 def build_page(studio: Studio, num_painters: int, max_queue: int) -> gr.Blocks:
     """

@@ -143,7 +143,7 @@ def serve(model, bounds: Bounds, **studio_options) -> Iterator[str]:
         os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
         from starlette.middleware import Middleware
 
-        from colorize_pipeline.apps.web.page import build_page, theme
+        from colorize_pipeline.apps.web.page import CSS, build_page, theme
         from colorize_pipeline.apps.web.studio import Studio
 
         studio = Studio(model, folder, bounds.num_painters, bounds.max_megapixels, **studio_options)
@@ -156,6 +156,7 @@ def serve(model, bounds: Bounds, **studio_options) -> Iterator[str]:
                 allowed_paths=[str(studio.folder)],
                 app_kwargs={"middleware": [Middleware(Guard, folder=studio.folder, host=bounds.host)]},
                 theme=theme(),
+                css=CSS,
                 footer_links=[],
                 share=False,
                 ssr_mode=False,
