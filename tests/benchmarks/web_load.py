@@ -3,8 +3,8 @@ Many visitors of the page at once: only 200 and 503, everybody gets his own phot
 
     python tests/benchmarks/web_load.py --clients 50 --photos 5
 
-Starts `colorize-web` as a process of its own. Each visitor sends photos that nobody else has, asks again a second after
-each 503, downloads one version of each, and holds its gray, code for code, against what it sent.
+Starts `colorize-web` as a process of its own. Each visitor sends photos that nobody else has, asks again a second
+after each 503, downloads one version of each, and holds its gray, code for code, against what it sent.
 """
 
 import argparse
@@ -102,9 +102,7 @@ def main() -> None:
     )
     print(f"wrong or missing results: {len(load.wrong)} {load.wrong[:5]}")
     print(f"seconds from sending a photo to its four versions: {np.percentile(load.seconds, [0, 50, 100]).round(1)}")
-    print(
-        f"memory: {settled:.0f} MB after a tenth of the photos, {load.memory[-1]:.0f} MB after all, most {max(load.memory):.0f}"
-    )
+    print(f"memory: {settled:.0f} MB after a tenth of the photos, {load.memory[-1]:.0f} MB after all")
     growth = load.memory[-1] / settled - 1
     print(f"growth {100 * growth:.1f}%, exit code of the server {code}")
     if load.wrong or set(load.statuses) - {200, 503} or growth > 0.1 or code:
