@@ -101,6 +101,17 @@ HEAVY = {
     "engines": {"journal", "tasks", "workers"},
 }
 
+# The page, a package of its own, which nothing else imports: what each room may import of it, and of the others.
+WEB = {
+    "__init__": set(),
+    "wishes": set(),
+    "session": {"wishes", "color_space", "gray", "painting", "photo", "provenance", "reading", "workers", "writing"},
+    "studio": {"session", "wishes", "painting", "photo", "reading", "workers"},
+    "page": {"studio"},
+    "server": {"page", "studio", "workplace"},
+    "command": {"server", "tasks", "workers"},
+}
+
 
 def imported_rooms(path: Path) -> set[str]:
     """Names of the modules of colorize_pipeline (and of train/) that a file imports, anywhere in it."""
@@ -177,14 +188,27 @@ def test_a_room_of_the_apps_imports_only_what_the_design_allows(path):
         assert {room for node in first for room in _apps_of(node)} <= LIGHT.keys()
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "colorize_pipeline" / "apps" / "web").glob("*.py")), ids=lambda p: p.stem
+)
+def test_a_room_of_the_page_imports_only_what_the_design_allows(path):
+    assert path.stem in WEB, f"{path.name} is a new room: give it a place in the design and in this test"
+    tree = ast.parse(path.read_text())
+    libraries = {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    libraries |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+
+    assert {room for node in ast.walk(tree) for room in _apps_of(node)} <= WEB[path.stem]
+    assert not {"gradio", "starlette"} & libraries or path.stem in ("page", "server")
+
+
 def _apps_of(node: ast.stmt) -> set[str]:
-    """Names of the rooms of the apps that a statement imports."""
+    """Names of the rooms of the apps that a statement imports; of the page those in it."""
     if not isinstance(node, ast.ImportFrom):
         return set()
     if node.module == "colorize_pipeline.apps":
         return {alias.name for alias in node.names}
-    inside = (node.module or "").startswith("colorize_pipeline.apps.")
-    return {node.module.split(".")[2]} if inside else set()
+    parts = (node.module or "").split(".")
+    return {parts[-1]} if parts[:2] == ["colorize_pipeline", "apps"] and len(parts) > 2 else set()
 
 
 def test_no_room_of_the_apps_knows_two_formats_but_reading_and_writing():

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,8 +37,9 @@ class Painting:
         luma (`torch.Tensor` of shape `(height, width)`): The photo's gray in codes, `uint8` or `uint16`.
         chroma (`torch.Tensor` of shape `(2, rows, columns)`): What was painted, for the look of the photo in sRGB.
         space (`RgbSpace` or `None`): Of the photo, if it is not sRGB.
-        original (`torch.Tensor` of shape `(height, width, 3)`, or `None`): The photo as it came.
-        mask (`torch.Tensor` of shape `(height, width)`, or `None`): False where it stays so.
+        mask (`np.ndarray` of shape `(height, width)` and type `bool`, or `None`): False outside of what is painted.
+        outside (`np.ndarray` of shape `(height, width, 3)`, `Painting`, or `None`): What is there, code for code: the
+            photo as it came, or what was painted before on the same luma.
         notes (`tuple` of `str`): What could not be done as it was asked for.
         doubt (`torch.Tensor` of shape `(rows, columns)` or `None`): The error to expect, in units of CIEDE2000.
     """
@@ -46,8 +47,8 @@ class Painting:
     luma: torch.Tensor
     chroma: torch.Tensor
     space: color_space.RgbSpace | None = None
-    original: torch.Tensor | None = None
-    mask: torch.Tensor | None = None
+    mask: np.ndarray | None = None
+    outside: "np.ndarray | Painting | None" = None
     notes: tuple[str, ...] = ()
     doubt: torch.Tensor | None = None
 
@@ -62,13 +63,16 @@ class Painting:
     def blocks(self) -> Iterator[np.ndarray]:
         """RGB codes `(rows, width, 3)`, from the top; `rgb_to_luma` of them is the luma, in any space."""
         adapt = None if self.space is None else color_space.carry_over(self.space)
+        before = self.outside.blocks() if isinstance(self.outside, Painting) else None  # of the same rows
         for rows, block in join_blocks(self.luma, self.chroma, adapt):
+            codes = block.numpy()
             if self.mask is not None:
-                block = torch.where(self.mask[rows, :, None], block, self.original[rows])
-            yield block.numpy()
+                outside = self.outside[rows] if before is None else next(before)
+                codes = np.where(self.mask[rows, :, None], codes, outside)
+            yield codes
 
     def whole(self) -> np.ndarray:
-        """All of them."""
+        """All codes, `(height, width, 3)`."""
         codes = np.empty(self.shape, self.dtype)
         start = 0
         for block in self.blocks():
@@ -86,8 +90,9 @@ def paint_photo(
     target_colorfulness: float | None = None,
     hints: Image.Image | list | None = None,
     mask_image: Image.Image | np.ndarray | None = None,
-    reference_image: Image.Image | None = None,
+    reference_image: Image.Image | np.ndarray | None = None,
     doubt_samples: int = 0,
+    callback_on_step_end: Callable[..., dict] | None = None,
 ) -> list[Painting]:
     """
     Colorize one photo.
@@ -112,11 +117,11 @@ def paint_photo(
     luma = torch.from_numpy(luma_of(photo))
     space = color_space.other_space(photo.icc_profile)
     seen = luma if space is None else look_in_srgb(luma, space)
-    original = mask = None
+    outside = mask = None
     if mask_image is not None:
         processor = ColorizationImageProcessor(1, 1)
-        mask = processor.preprocess_mask(mask_image, tuple(luma.shape))
-        original = processor.to_codes(photo.image, "RGB")
+        mask = processor.preprocess_mask(mask_image, tuple(luma.shape)).numpy()
+        outside = processor.to_codes(photo.image, "RGB").numpy()
     paintings = []
     for seed in noise_seeds:
         with warnings.catch_warnings(record=True) as caught:
@@ -128,6 +133,7 @@ def paint_photo(
                 num_inference_steps=num_inference_steps,
                 saturation=saturation,
                 target_colorfulness=target_colorfulness,
+                callback_on_step_end=callback_on_step_end,
                 generator=torch.Generator().manual_seed(seed),
                 output_type="chroma",
             ).chroma
@@ -137,7 +143,7 @@ def paint_photo(
                 " (take --dtype float32)"
             )
         notes = tuple(str(warning.message) for warning in caught if warning.category is HintWarning)
-        paintings.append(Painting(luma, chroma, space, original, mask, notes))
+        paintings.append(Painting(luma, chroma, space, mask, outside, notes))
     if not doubt_samples:
         return paintings
     with warnings.catch_warnings():

@@ -1,5 +1,6 @@
 """A photo, and what its file said about it."""
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -97,3 +98,19 @@ def round_to_eight_bit(codes: np.ndarray) -> np.ndarray:
     for start in range(0, len(codes), 512):
         rounded[start : start + 512] = (codes[start : start + 512].astype(np.uint32) + 128) // 257
     return rounded
+
+
+def reason_of(error: BaseException, max_megapixels: int) -> str:
+    """Say in one line why a photo could not be read, painted or written."""
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {max_megapixels} megapixels (--max-megapixels)"
+    # An error of the file system has a number, and names a path that is nobody else's business.
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.strerror or type(error).__name__
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def limit_megapixels(max_megapixels: int) -> None:
+    """Have Pillow refuse larger photos, in all of this process, and not warn of those below."""
+    Image.MAX_IMAGE_PIXELS = max_megapixels * 500_000  # it refuses twice that many, and warns of those between
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from PIL import Image
 from colorize_pipeline import DEFAULT_CHECKPOINT
 from colorize_pipeline.apps.formats import suffix_of
 from colorize_pipeline.apps.journal import DONE, FAILED, KEPT, Verdict
-from colorize_pipeline.apps.photo import PHOTO_ERRORS, Photo, round_to_eight_bit
+from colorize_pipeline.apps.photo import PHOTO_ERRORS, Photo, limit_megapixels, reason_of, round_to_eight_bit
 from colorize_pipeline.apps.plan import compare_path, doubt_path
 from colorize_pipeline.apps.provenance import Record, identify_gray
 from colorize_pipeline.apps.reading import read_photo
@@ -157,9 +156,7 @@ def paint_photos(tasks: Iterable[Task], settings: Settings, load: Callable[[], M
     Raises:
         `EngineError`: if the model cannot be loaded.
     """
-    # Pillow refuses photos of twice that many pixels, and warns of those between, which are nothing strange here.
-    Image.MAX_IMAGE_PIXELS = settings.max_megapixels * 500_000
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    limit_megapixels(settings.max_megapixels)
     tasks = iter(tasks)
     if (first := next(tasks, None)) is None:
         return
@@ -201,12 +198,9 @@ class _Clock:
 
 
 def _failure(error: BaseException, settings: Settings) -> _Failure:
-    if isinstance(error, Image.DecompressionBombError):
-        return _Failure(f"more than {settings.max_megapixels} megapixels (--max-megapixels)")
     # An error of the file system, which has a number, may be gone the next time; a damaged file stays so.
-    if isinstance(error, OSError) and error.errno is not None:
-        return _Failure(error.strerror or type(error).__name__, again=True)
-    return _Failure(str(error).splitlines()[0] if str(error) else type(error).__name__)
+    again = isinstance(error, OSError) and error.errno is not None
+    return _Failure(reason_of(error, settings.max_megapixels), again)
 
 
 def _read_next(

@@ -1,0 +1,355 @@
+// The page: shows what the studio tells (props.value), keeps the strokes, and asks by events.
+const at = (id) => element.querySelector("#cz-" + id);
+const root = element.querySelector("#cz");
+const canvas = at("canvas");
+const SWATCHES = [["#e0b592", "fair skin"], ["#8d5a3a", "dark skin"], ["#7fa6d6", "sky"], ["#3f6f9e", "water"], ["#5f7d3a", "leaves"],
+  ["#93a35a", "grass"], ["#8a6142", "wood"], ["#a4553f", "brick"], ["#c9a56b", "sand, straw"], ["#8b2f36", "wine red"], ["#33466f", "navy"], ["#808080", "gray"]];
+const HINTS = {
+  look: "Drag across the photo to compare it with how it came.",
+  color: "Click or brush a color that you know; it spreads over the thing you touch.",
+  area: "Brush over what is to be painted anew, then give it a color; outside of it nothing changes.",
+  pick: "Click the photo, or the reference, to take a color from it.",
+};
+
+let state = { photo: null, versions: [], moment: -1 };
+let serial = 0, revision = 0, chosen = 0, tool = "look", strokes = [], drawing = null, cross = null;
+let name = "photo", wanted = null, waiting = false, asked = null, later = 0;
+
+// Asking
+
+function wishes() {
+  return { serial, version: chosen, revision, strokes, outside: at("outside").value,
+    use_reference: at("use-reference").checked, saturation: Number(at("saturation").value) };
+}
+
+function ask(event, more = {}) {
+  serial += 1;
+  waiting = true;
+  asked = event;
+  if (event === "paint") trigger("halt", { serial });
+  trigger(event, { ...wishes(), ...more });
+}
+
+function paint(kind, words, more = {}) {
+  say(words, false, 0);
+  ask("paint", { kind, ...more });
+}
+
+function repaint() {
+  if (!state.photo) return;
+  if (fresh(chosen)) show();
+  else paint("edit", "Painting");
+}
+
+async function send(file) {
+  say("Sending " + file.name, false, null);
+  const suffix = (file.name.match(/\.[A-Za-z0-9]{1,5}$/) || [""])[0].toLowerCase();
+  const letters = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0"));
+  try {  // under a name that no other visitor's file has
+    const sent = await upload(new File([file], letters.join("") + suffix));
+    const path = sent && (sent.path || (sent[0] && sent[0].path));
+    if (!path) throw new Error("no answer");
+    return path;
+  } catch (error) {
+    const large = /maximum allowed size|413/i.test(String(error && error.message));
+    say(file.name + ": " + (large ? "too large for this server" : "could not be sent (too large, or the program has stopped)"), true);
+    return null;
+  }
+}
+
+async function open(file) {
+  if (!file) return;
+  const path = await send(file);
+  if (!path) return;
+  name = file.name;
+  strokes = []; revision += 1; chosen = 0; drawing = null; wanted = "first";
+  at("saturation").value = 1; at("saturation-value").value = "1.00"; at("show-doubt").checked = false;
+  setTool("look"); split(0);
+  paint("open", "Reading " + name, { path });
+}
+
+async function openReference(file) {
+  if (!file) return;
+  const path = await send(file);
+  if (path) { revision += 1; paint("reference", "Reading " + file.name, { path }); }
+}
+
+// Showing
+
+function say(words, error = false, progress = undefined) {
+  const busy = progress !== undefined;
+  at("status").hidden = !words;
+  at("status").classList.toggle("error", error);
+  at("words").textContent = words;
+  at("progress").hidden = at("cancel").hidden = !busy;
+  if (progress === null || progress === undefined) at("progress").removeAttribute("value");
+  else at("progress").value = progress;
+  root.setAttribute("aria-busy", busy ? "true" : "false");
+}
+
+const version = (seed) => (state.versions || []).find((one) => one.seed === seed);
+const fresh = (seed) => { const one = version(seed); return one && one.revision === revision; };
+
+function receive() {
+  const told = props.value;
+  if (!told || told.moment <= state.moment) return;
+  state = told;
+  if (state.serial === serial) {
+    if (state.error) { waiting = false; say(name + ": " + state.error, true); }
+    else if (state.progress !== null) say(capital(state.doing || "Painting"), false, state.progress);
+    else { waiting = false; say(state.message || ""); }
+  }
+  if (wanted === "first" && state.photo && state.versions.length) {
+    chosen = state.versions[0].seed; wanted = null;
+    at("outside").value = state.photo.has_color ? "photo" : "painted";
+  }
+  if (state.result && state.serial === serial) download(state.result);
+  if (!waiting && at("show-doubt").checked && state.photo && state.doubt.revision !== revision && !state.error) paint("doubt", "Looking where the model doubts");
+  show();
+}
+
+const capital = (words) => words[0].toUpperCase() + words.slice(1);
+function source(image, url) { if (image.getAttribute("src") !== url) { if (url) image.src = url; else image.removeAttribute("src"); } }
+
+function show() {
+  const photo = state.photo;
+  root.classList.toggle("open", !!photo);
+  at("work").hidden = !photo;
+  if (!photo) return;
+  const one = version(chosen);
+  source(at("before"), photo.view);
+  source(at("after"), one ? one.view : photo.view);
+  const doubt = at("show-doubt").checked && state.doubt.revision === revision;
+  source(at("doubt"), state.doubt.view);
+  at("doubt").hidden = at("legend").hidden = !doubt;
+  at("stage").classList.toggle("doubt", doubt);
+  showVersions();
+  source(at("reference-view"), state.reference);
+  at("reference").hidden = at("reference-remove").hidden = !state.reference;
+  at("more").disabled = !state.more;
+  at("save").disabled = !one || !fresh(chosen);
+  at("undo").disabled = at("clear").disabled = !strokes.length;
+  at("outside-row").hidden = !strokes.some((stroke) => stroke.color === "area");
+  at("about").textContent = `${photo.width} x ${photo.height} pixels, downloaded at full size with what its file says about itself.`;
+  fit();
+}
+
+function showVersions() {
+  const box = at("versions");
+  while (box.children.length > state.versions.length) box.lastChild.remove();
+  state.versions.forEach((one, index) => {
+    let button = box.children[index];
+    if (!button) {
+      button = document.createElement("button");
+      button.type = "button";
+      button.setAttribute("role", "radio");
+      button.append(document.createElement("img"), document.createElement("span"));
+      button.addEventListener("click", () => { chosen = Number(button.dataset.seed); show(); repaint(); });
+      box.append(button);
+    }
+    button.dataset.seed = one.seed;
+    button.setAttribute("aria-checked", one.seed === chosen);
+    button.setAttribute("aria-label", "Version " + (one.seed + 1));
+    button.firstChild.alt = "";
+    source(button.firstChild, one.view);
+    button.lastChild.textContent = one.seed + 1;
+  });
+}
+
+function fit() {
+  const photo = state.photo, frame = at("frame"), zoom = Number(at("zoom").value);
+  const room = parseFloat(getComputedStyle(frame).maxHeight) || window.innerHeight * 0.7;
+  const width = Math.min(frame.clientWidth, (room * photo.width) / photo.height) * zoom;
+  at("stage").style.width = width + "px";
+  at("stage").style.height = (width * photo.height) / photo.width + "px";
+  draw();
+}
+
+function split(percent) {
+  at("split").value = percent;
+  at("stage").style.setProperty("--split", percent + "%");
+  at("stage").classList.toggle("split", percent > 0 && percent < 100);
+}
+
+function draw() {
+  const scale = Math.min(2, window.devicePixelRatio || 1);
+  canvas.width = Math.max(1, canvas.clientWidth * scale);
+  canvas.height = Math.max(1, canvas.clientHeight * scale);
+  const pen = canvas.getContext("2d"), longer = Math.max(canvas.width, canvas.height);
+  if (tool === "look" && !drawing) return;
+  const areas = new OffscreenCanvas(canvas.width, canvas.height), shade = areas.getContext("2d");
+  for (const stroke of drawing ? [...strokes, drawing] : strokes) {
+    const isArea = stroke.color === "area", on = isArea ? shade : pen;
+    const points = stroke.points.map(([x, y]) => [x * canvas.width, y * canvas.height]);
+    on.lineCap = on.lineJoin = "round";
+    on.strokeStyle = on.fillStyle = isArea ? "#00e5ff" : stroke.color;
+    on.globalAlpha = isArea || points.length === 1 ? 1 : 0.5;  // the result is to be seen below
+    if (points.length > 1 || isArea) {
+      on.lineWidth = Math.max(2, stroke.size * longer);
+      on.beginPath();
+      on.moveTo(...points[0]);
+      for (const point of points) on.lineTo(...point);
+      on.stroke();
+    } else {  // a click is a known point, however thick the brush
+      on.beginPath();
+      on.arc(...points[0], 6 * scale, 0, 7);
+      on.fill();
+      on.lineWidth = 2 * scale; on.strokeStyle = "#fff"; on.stroke();
+      on.lineWidth = scale; on.strokeStyle = "#000"; on.stroke();
+    }
+  }
+  pen.globalAlpha = 0.4;
+  pen.drawImage(areas, 0, 0);
+  pen.globalAlpha = 1;
+  if (cross && document.activeElement === canvas) {
+    const [x, y, arm] = [cross[0] * canvas.width, cross[1] * canvas.height, 14 * scale];
+    for (const [color, width] of [["#000", 4], ["#fff", 2]]) {
+      pen.strokeStyle = color; pen.lineWidth = width * scale;
+      pen.stroke(new Path2D(`M${x - arm} ${y}H${x + arm}M${x} ${y - arm}V${y + arm}`));
+    }
+  }
+}
+
+// Drawing
+
+function setTool(wish) {
+  tool = wish;
+  for (const button of root.querySelectorAll("[data-tool]")) button.setAttribute("aria-checked", button.dataset.tool === tool);
+  canvas.classList.toggle("draw", tool !== "look");
+  at("brush").hidden = tool === "look" || tool === "pick";
+  at("colors").hidden = tool !== "color";
+  at("hint").textContent = HINTS[tool];
+  if (state.photo) draw();
+}
+
+function place(event) {
+  const box = canvas.getBoundingClientRect();
+  return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height].map((value) => Math.min(1, Math.max(0, value)));
+}
+
+function change(others) {
+  strokes = others;
+  revision += 1;
+  show();
+  repaint();
+}
+
+const finish = (stroke) => change([...strokes, stroke]);
+const undo = () => { if (strokes.length) change(strokes.slice(0, -1)); };
+
+function pickFrom(image, [x, y]) {
+  if (!image.naturalWidth) return;
+  const spot = new OffscreenCanvas(1, 1).getContext("2d");
+  spot.drawImage(image, Math.min(image.naturalWidth - 1, Math.floor(x * image.naturalWidth)), Math.min(image.naturalHeight - 1, Math.floor(y * image.naturalHeight)), 1, 1, 0, 0, 1, 1);
+  const [red, green, blue] = spot.getImageData(0, 0, 1, 1).data;
+  setColor("#" + [red, green, blue].map((code) => code.toString(16).padStart(2, "0")).join(""));
+}
+
+const setColor = (color) => { at("color").value = color; setTool("color"); };
+
+const begin = (point) => ({ color: tool === "area" ? "area" : at("color").value, size: Number(at("size").value) / 100, points: [point] });
+
+canvas.addEventListener("pointerdown", (event) => {
+  if (event.button || !event.isPrimary) { drawing = null; return; }
+  cross = null;
+  if (tool === "pick") { pickFrom(at("after"), place(event)); return; }
+  canvas.setPointerCapture(event.pointerId);
+  if (tool === "look") { split(100 * place(event)[0]); return; }
+  drawing = begin(place(event));
+  draw();
+});
+canvas.addEventListener("pointermove", (event) => {
+  if (!canvas.hasPointerCapture(event.pointerId)) return;
+  if (tool === "look") { split(100 * place(event)[0]); return; }
+  if (!drawing) return;
+  const point = place(event), last = drawing.points[drawing.points.length - 1];
+  const moved = Math.hypot((point[0] - last[0]) * canvas.clientWidth, (point[1] - last[1]) * canvas.clientHeight);
+  if (moved >= (drawing.points.length > 1 ? 2 : 5)) { drawing.points.push(point); draw(); }
+});
+canvas.addEventListener("pointerup", () => { const stroke = drawing; drawing = null; if (stroke) finish(stroke); });
+canvas.addEventListener("pointercancel", () => { drawing = null; draw(); });
+canvas.addEventListener("blur", draw);
+canvas.addEventListener("keydown", (event) => {
+  const step = event.shiftKey ? 0.05 : 0.01;
+  const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+  if (event.key in moves) {
+    const move = moves[event.key];
+    if (tool === "look") split(Math.min(100, Math.max(0, Number(at("split").value) + 100 * move[0])));
+    else cross = (cross || [0.5, 0.5]).map((value, axis) => Math.min(1, Math.max(0, value + move[axis])));
+  } else if ((event.key === "Enter" || event.key === " ") && tool !== "look") {
+    cross = cross || [0.5, 0.5];
+    if (tool === "pick") pickFrom(at("after"), cross);
+    else finish(begin(cross));
+  } else return;
+  event.preventDefault();
+  draw();
+});
+root.addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && event.key === "z") { event.preventDefault(); undo(); }
+  if (event.key === "Escape") cancel();
+});
+
+// Controls
+
+function cancel() {
+  if (!waiting) return;
+  serial += 1;
+  waiting = false;
+  trigger("halt", { serial });
+  at("show-doubt").checked = false;
+  say("Stopped.");
+  show();
+}
+
+function download(result) {
+  const link = document.createElement("a");
+  link.href = result;
+  link.download = "";  // the server tells the name
+  link.click();
+}
+
+at("file").addEventListener("change", (event) => { open(event.target.files[0]); event.target.value = ""; });
+at("reference-file").addEventListener("change", (event) => { openReference(event.target.files[0]); event.target.value = ""; });
+at("reference-remove").addEventListener("click", () => { revision += 1; paint("reference", "Painting", { path: "" }); });
+at("use-reference").addEventListener("change", () => { revision += 1; repaint(); });
+at("reference-view").addEventListener("click", (event) => {
+  const box = event.target.getBoundingClientRect();
+  pickFrom(event.target, [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]);
+});
+for (const button of root.querySelectorAll("[data-tool]")) button.addEventListener("click", () => setTool(button.dataset.tool));
+for (const [color, title] of SWATCHES) {
+  const button = document.createElement("button");
+  button.type = "button"; button.title = title; button.setAttribute("aria-label", title); button.style.background = color;
+  button.addEventListener("click", () => setColor(color));
+  at("swatches").append(button);
+}
+at("split").addEventListener("input", (event) => split(Number(event.target.value)));
+at("zoom").addEventListener("change", fit);
+at("undo").addEventListener("click", undo);
+at("clear").addEventListener("click", () => change([]));
+at("outside").addEventListener("change", () => ask("restyle"));
+at("saturation").addEventListener("input", (event) => {
+  at("saturation-value").value = Number(event.target.value).toFixed(2);
+  clearTimeout(later);
+  later = setTimeout(() => { if (!waiting || asked === "restyle") ask("restyle"); }, 200);
+});
+at("show-doubt").addEventListener("change", () => {
+  if (at("show-doubt").checked && state.doubt.revision !== revision) paint("doubt", "Looking where the model doubts");
+  show();
+});
+at("more").addEventListener("click", () => paint("more", "Painting"));
+at("save").addEventListener("click", () => { say("Writing the file", false, null); ask("save", { format: at("format").value, name: name.replace(/\.[^.]*$/, "") }); });
+at("cancel").addEventListener("click", cancel);
+for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
+  root.addEventListener(kind, (event) => {
+    event.preventDefault();
+    root.classList.toggle("over", kind === "dragenter" || kind === "dragover");
+    if (kind === "drop" && event.dataTransfer.files.length) open(event.dataTransfer.files[0]);
+  });
+}
+document.addEventListener("colorize-failed", () => {
+  if (waiting) { waiting = false; say("The program is busy with other visitors, or has stopped. Try again in a moment.", true); }
+});
+new ResizeObserver(() => { if (state.photo) fit(); }).observe(at("frame"));
+watch("value", receive);
+setTool("look");
