@@ -6,9 +6,6 @@ import torch.nn.functional as F
 from .color import chroma_to_rgb_difference, gamut_scale
 
 
-# The differences of a few samples are noisy: they are averaged over squares of this many chroma samples a side.
-_SMOOTHING = 3
-
 # The matrix of sRGB to XYZ and its white, D65 of the 2-degree observer. Source: IEC 61966-2-1:1999.
 _RGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 _WHITE = (0.95047, 1.0, 1.08883)
@@ -42,9 +39,7 @@ def expected_error(
     gray = F.interpolate(luma.float()[None, None], size=size, mode="area")[0, 0]
     answer = F.interpolate(answer[None], size=size, mode="area")[0]  # itself, if it has this size
     gray = gray / torch.iinfo(luma.dtype).max  # (rows, columns)
-    differences = delta_e(_to_lab(gray, answer[:, None]), _to_lab(gray, samples.movedim(0, 1))).mean(dim=0)
-    padded = F.pad(differences[None, None], [_SMOOTHING // 2] * 4, mode="replicate")
-    return floor + scale * F.avg_pool2d(padded, _SMOOTHING, stride=1)[0, 0]
+    return floor + scale * delta_e(_to_lab(gray, answer[:, None]), _to_lab(gray, samples.movedim(0, 1))).mean(dim=0)
 
 
 def rgb_to_lab(rgb: torch.Tensor) -> torch.Tensor:
