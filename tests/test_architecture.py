@@ -22,7 +22,12 @@ ALLOWED = {
     "model_bounds": set(),
     "model_folder": {"model_bounds"},
     "model_trial": {"model_bounds", "model_folder"},
+    "motion": set(),
+    "shots": {"motion"},
+    "brush": {"color", "motion", "shots"},
+    "video": {"brush", "motion", "shots"},
     "pipeline": {
+        "brush",
         "check_inputs",
         "color",
         "denoising",
@@ -32,6 +37,9 @@ ALLOWED = {
         "model_bounds",
         "model_folder",
         "model_trial",
+        "motion",
+        "shots",
+        "video",
     },  # fmt: skip
     "likelihood": {"color", "image_processor", "pipeline"},
     "metrics": {"color"},
