@@ -10,7 +10,7 @@ from PIL import Image
 
 from .color import chroma_to_rgb_difference, gamut_scale
 from .motion import spread
-from .shots import Frame, is_flat
+from .scenes import Frame, is_flat
 
 
 # One position of chroma in this many, along each axis, is told as a hint: the network has learned from few.
@@ -20,14 +20,14 @@ _HINT_STRIDE = 4
 @dataclass(frozen=True)
 class Brush:
     """
-    How shots are painted.
+    How scenes are painted.
 
     Args:
         pipe (`ColorizationPipeline`): It.
         num_inference_steps (`int` or `None`), processing_resolution (`int` or `None`): As in its call.
         ensemble_size (`int`): Samples drawn for each key.
-        seed (`int`): For all shots that `shot_seeds` does not name.
-        shot_seeds (`dict` of `int` to `int`): Seeds by number of the shot.
+        seed (`int`): For all scenes that `scene_seeds` does not name.
+        scene_seeds (`dict` of `int` to `int`): Seeds by number of the scene.
     """
 
     pipe: DiffusionPipeline
@@ -35,7 +35,7 @@ class Brush:
     processing_resolution: int | None
     ensemble_size: int
     seed: int
-    shot_seeds: dict[int, int]
+    scene_seeds: dict[int, int]
 
     def sizes(self, luma: torch.Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
         """Give the size of painted chroma, and the one at which motion and colors are followed: twice that."""
@@ -45,9 +45,9 @@ class Brush:
         _, (rows, columns) = self.pipe.image_processor.preprocess(luma, resolution)
         return (rows, columns), (2 * rows, 2 * columns)
 
-    def noise_seed(self, frame: Frame, shot: int) -> int:
-        """Seed the noise of a shot by what its first frame shows: it has the same colors in any film."""
-        content = frame.luma.numpy().tobytes() + str(self.shot_seeds.get(shot, self.seed)).encode()
+    def noise_seed(self, frame: Frame, scene: int) -> int:
+        """Seed the noise of a scene by what its first frame shows: it has the same colors in any film."""
+        content = frame.luma.numpy().tobytes() + str(self.scene_seeds.get(scene, self.seed)).encode()
         return int.from_bytes(hashlib.sha256(content).digest()[:8])
 
     def paint(self, frame: Frame, seed: int) -> torch.Tensor:

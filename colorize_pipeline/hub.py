@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 # pipeline.py and what it imports from beside itself: the Hub loader fetches these by name.
 CODE_FILES = (
     "pipeline.py", "brush.py", "check_inputs.py", "color.py", "denoising.py", "hints.py", "image_encoder.py",
-    "image_processor.py", "model_bounds.py", "model_folder.py", "model_trial.py", "motion.py", "shots.py", "video.py",
+    "image_processor.py", "model_bounds.py", "model_folder.py", "model_trial.py", "motion.py", "scenes.py", "video.py",
 )  # fmt: skip
 _TAGS = ("colorization", "image-colorization", "diffusion")
 

@@ -18,7 +18,7 @@ _RESIDUAL_SCALE, _LEAST_GRADIENT, _CONFIDENT = 0.25, 0.04, 0.1
 _NOISE, _SHARE = 0.035, 0.35
 # Motion there and back may differ by this, in positions, and by this share of its length.
 _TOLERANCE, _RELATIVE_TOLERANCE = 0.7, 0.06
-# Motion below the first (in positions) is taken for noise, above the second for what it is: still shots stay still.
+# Motion below the first (in positions) is taken for noise, above the second for what it is: still scenes stay still.
 _STILL, _MOVING = 0.05, 0.1
 
 

@@ -26,7 +26,7 @@ from .model_bounds import NUMBERS, check_values
 from .model_folder import fetch_model
 from .model_trial import check_finite, try_components
 from .motion import warp  # noqa: F401
-from .shots import follow  # noqa: F401
+from .scenes import follow  # noqa: F401
 from .video import colorize_video
 
 

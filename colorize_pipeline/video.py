@@ -1,7 +1,7 @@
 """
 Colors for a film that do not flicker.
 
-Few frames of each shot are painted, the keys; between them colors are carried along by the motion of what they belong
+Few frames of each scene are painted, the keys; between them colors are carried along by the motion of what they belong
 to. What a key shows that was seen before keeps its color, and only what is new is painted, with the known colors as
 hints.
 """
@@ -17,7 +17,7 @@ from PIL import Image
 
 from .brush import Brush
 from .motion import chain, estimate_motion, match_quality, settle, spread, warp
-from .shots import Frame, contrast, follow
+from .scenes import Frame, contrast, follow
 
 
 # Frames from key to key; and the share of a frame that may be new before there is one earlier.
@@ -41,7 +41,7 @@ class Key:
         small (`torch.Tensor` of shape `(1, 1, rows, columns)`): Its luma in `[0, 1]`.
         chroma (`torch.Tensor` of shape `(1, 2, rows, columns)`): Cb and Cr in `[-0.5, 0.5]`, in full light.
         owed (`torch.Tensor` of shape `(1, 2, rows, columns)`): Motion too small to have been followed yet.
-        light (`float`): Of this frame, as a multiple of that of the first key of the shot.
+        light (`float`): Of this frame, as a multiple of that of the first key of the scene.
     """
 
     small: torch.Tensor
@@ -56,12 +56,12 @@ class Resume:
     All that painting must know to go on with a frame.
 
     Args:
-        shot (`int`): Number of the shot, from 1, or of the one before if the frame starts one.
-        seed (`int`): Of the noise of the shot.
-        key (`Key` or `None`): The frame itself; `None` if it starts a shot.
+        scene (`int`): Number of the scene, from 1, or of the one before if the frame starts one.
+        seed (`int`): Of the noise of the scene.
+        key (`Key` or `None`): The frame itself; `None` if it starts a scene.
     """
 
-    shot: int = 0
+    scene: int = 0
     seed: int = 0
     key: Key | None = None
 
@@ -73,18 +73,18 @@ class FrameColors:
 
     Args:
         chroma (`torch.Tensor` of shape `(2, rows, columns)`): Cb and Cr in `[-0.5, 0.5]`, before saturation.
-        shot (`int`): Number of its shot, from 1.
+        scene (`int`): Number of its scene, from 1.
         resume (`Resume` or `None`): What `paint_film` needs to go on with this frame, where it can.
     """
 
     chroma: torch.Tensor
-    shot: int
+    scene: int
     resume: Resume | None = None
 
 
 class _Chunk:
     """
-    Frames of a shot from one key to the next, and the colors found for them so far.
+    Frames of a scene from one key to the next, and the colors found for them so far.
 
     Args:
         brush (`Brush`), seed (`int`): How to paint.
@@ -105,8 +105,7 @@ class _Chunk:
             stop = len(self.frames) if direction > 0 else -1
             for number in range(index + direction, stop, direction):
                 step = self.frames[max(number, number - direction)].motion
-                there, back = step if direction > 0 else step.flip(0)
-                motion = torch.cat((chain(there[None], motion[:1]), chain(motion[1:], back[None])))
+                motion = _chained(step if direction > 0 else step.flip(0), motion)
                 links[number] = self._look_up(self.frames[number], key, motion)
                 motion = links[number][3]
 
@@ -189,47 +188,93 @@ def paint_film(brush: Brush, lumas: Iterable[torch.Tensor], resume: Resume | Non
     if (first := next(lumas, None)) is None:
         return
     resume = resume or Resume()
-    key, shot, seed = resume.key, resume.shot, resume.seed
+    key, scene, seed = resume.key, resume.scene, resume.seed
     _, size = brush.sizes(first)
-    frames = follow(_of_one_size(first, lumas), size)
-    chunk: list[Frame] = [next(frames)]
-    ended = False
-    while not ended:
-        # 1. A chunk goes on until the shot ends, or much in it was not in its first frame
-        motion, new = torch.zeros_like(chunk[0].small).repeat(2, 2, 1, 1), 0.0
-        while (frame := next(frames, None)) is not None and not frame.starts_shot:
-            chunk.append(frame)
-            motion = torch.cat((chain(frame.motion[:1], motion[:1]), chain(motion[1:], frame.motion[1:])))
-            if not frame.odd:
-                new = 1 - float(match_quality(frame.small, chunk[0].small, motion[:1], motion[1:])[0].mean())
-                if len(chunk) > _LONGEST_CHUNK or new > _NEW_BEFORE_KEY:
-                    break
-        ended = frame is None
-        shot_ends = ended or frame.starts_shot
-        # 2. Its keys: the one it starts with, or the frame that shows most; both ends; and between them as needed
-        start = Resume(shot, seed, key)
+    for chunk, scene_ends in _chunks(follow(_of_one_size(first, lumas), size)):
+        # 1. Its keys: the one it starts with, or the frame that shows most; both ends; and between them as needed
+        start = Resume(scene, seed, key)
         if key is None:
-            shot, seed = shot + 1, brush.noise_seed(chunk[0], shot + 1)
+            scene, seed = scene + 1, brush.noise_seed(chunk[0], scene + 1)
         colors = _Chunk(brush, seed, chunk)
+        anchor = 0 if key is not None else _most_telling(chunk)
         if key is None:
-            anchor = max(range(len(chunk)), key=lambda number: (not chunk[number].odd, contrast(chunk[number])))
             painted = brush.paint(chunk[anchor], seed)
-            colors.set_key(anchor, Key(chunk[anchor].small, painted, torch.zeros_like(painted), 1.0))
-            colors.make_key(0)
-        else:
-            anchor = 0
-            colors.set_key(0, key)
+            key = Key(chunk[anchor].small, painted, torch.zeros_like(painted), 1.0)
+        colors.set_key(anchor, key)
+        colors.make_key(0)
         end = max(number for number in range(len(chunk)) if number == 0 or not chunk[number].odd)
         colors.make_key(end)
         for left, right in ((0, anchor), (anchor, end)):
             colors.fill_between(left, right)
-        # 3. The last frame of a chunk is the first of the next one of its shot
-        for number in range(len(chunk) if shot_ends else end):
+        # 2. The last frame of a chunk is the first of the next one of its scene
+        for number in range(len(chunk) if scene_ends else end):
             chroma, known, light, _ = colors.colors(number)
             fade = min(1.0, light / _FADING)
-            yield FrameColors(fade * spread(chroma, known)[0], shot, start if number == 0 else None)
-        key = None if shot_ends else colors.key_at(end)
-        chunk = [frame] if shot_ends else [chunk[end]]
+            yield FrameColors(fade * spread(chroma, known)[0], scene, start if number == 0 else None)
+        key = None if scene_ends else colors.key_at(end)
+
+
+def paint_scenes(brushes: list[Brush], lumas: Iterable[torch.Tensor]) -> Iterator[tuple[int, torch.Tensor, list]]:
+    """
+    Paint only the first key of each scene, for a choice between brushes.
+
+    Args:
+        brushes (`list` of `Brush`): That differ in their seeds.
+        lumas (iterable of `torch.Tensor` of shape `(height, width)`): As in [`paint_film`].
+
+    Returns:
+        Iterator of `(number, luma, chroma)`: of the frame, from 0; and a `(2, rows, columns)` for each brush, from
+        which [`paint_film`] would make the colors of the scene.
+    """
+    lumas = iter(lumas)
+    if (first := next(lumas, None)) is None:
+        return
+    scene, number, is_first = 0, 0, True
+    for chunk, scene_ends in _chunks(follow(_of_one_size(first, lumas), brushes[0].sizes(first)[1])):
+        if is_first:
+            scene, anchor = scene + 1, _most_telling(chunk)
+            painted = [brush.paint(chunk[anchor], brush.noise_seed(chunk[0], scene))[0] for brush in brushes]
+            yield number + anchor, chunk[anchor].luma, painted
+        number += len(chunk) if scene_ends else len(chunk) - 1
+        is_first = scene_ends
+
+
+def _chunks(frames: Iterator[Frame]) -> Iterator[tuple[list[Frame], bool]]:
+    """
+    Part scenes into chunks, which end where the scene does, or once much is seen that was not in their first frame.
+    The last frame of a chunk is the first of the next one of its scene.
+
+    Yields:
+        `tuple`: the frames, and whether the scene ends with them.
+    """
+    chunk: list[Frame] = []
+    motion = None
+    for frame in frames:
+        if frame.starts_scene:
+            if chunk:
+                yield chunk, True
+            chunk = [frame]
+        else:
+            motion = frame.motion if len(chunk) == 1 else _chained(frame.motion, motion)
+            chunk.append(frame)
+            if frame.odd:
+                continue
+            known, _ = match_quality(frame.small, chunk[0].small, motion[:1], motion[1:])
+            if len(chunk) > _LONGEST_CHUNK or 1 - float(known.mean()) > _NEW_BEFORE_KEY:
+                yield chunk, False
+                chunk = [frame]
+    if chunk:
+        yield chunk, True
+
+
+def _chained(step: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
+    """Go a step further: motion from a frame to its neighbour and back, and from that to a third and back."""
+    return torch.cat((chain(step[:1], motion[:1]), chain(motion[1:], step[1:])))
+
+
+def _most_telling(chunk: list[Frame]) -> int:
+    """Find the frame that shows most."""
+    return max(range(len(chunk)), key=lambda number: (not chunk[number].odd, contrast(chunk[number])))
 
 
 def _of_one_size(first: torch.Tensor, others: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -252,13 +297,13 @@ def colorize_video(
     saturation: float = 1.0,
     processing_resolution: int | None = None,
     generator: torch.Generator | None = None,
-    shot_seeds: dict[int, int] | None = None,
+    scene_seeds: dict[int, int] | None = None,
     output_type: str = "pil",
 ) -> Iterator[Image.Image | np.ndarray | torch.Tensor]:
     """
     Colorize the frames of a film so that colors stay on what they belong to: `pipe.colorize_video(frames)`.
 
-    Frames are read as they are needed and given back in their order, some thirty behind; each is colored once. A shot
+    Frames are read as they are needed and given back in their order, some thirty behind; each is colored once. A scene
     has the same colors in any film, whatever comes before it.
 
     Args:
@@ -268,12 +313,12 @@ def colorize_video(
         processing_resolution (`int`, *optional*):
             As in the call of the pipeline.
         ensemble_size (`int`, *optional*, defaults to 4):
-            Samples drawn for each frame that is painted: of the first one of a shot the most central is kept, of
+            Samples drawn for each frame that is painted: of the first one of a scene the most central is kept, of
             others the one nearest to the colors that are known already.
         generator (`torch.Generator`, *optional*):
             The only source of randomness; one number is drawn from it.
-        shot_seeds (`dict` of `int` to `int`, *optional*):
-            Other colors for some shots, by their number from 1.
+        scene_seeds (`dict` of `int` to `int`, *optional*):
+            Other colors for some scenes, by their number from 1.
         output_type (`str`, *optional*, defaults to `"pil"`):
             `"pil"`, `"np"` or `"pt"`, as in the call of the pipeline.
 
@@ -288,7 +333,7 @@ def colorize_video(
     if not 0 <= saturation < float("inf"):
         raise ValueError(f"`saturation` must be a number of at least 0, but got {saturation!r}.")
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
-    brush = Brush(pipe, num_inference_steps, processing_resolution, ensemble_size, seed, shot_seeds or {})
+    brush = Brush(pipe, num_inference_steps, processing_resolution, ensemble_size, seed, scene_seeds or {})
     waiting: deque[torch.Tensor] = deque()
 
     def lumas() -> Iterator[torch.Tensor]:

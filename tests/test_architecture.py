@@ -23,9 +23,9 @@ ALLOWED = {
     "model_folder": {"model_bounds"},
     "model_trial": {"model_bounds", "model_folder"},
     "motion": set(),
-    "shots": {"motion"},
-    "brush": {"color", "motion", "shots"},
-    "video": {"brush", "motion", "shots"},
+    "scenes": {"motion"},
+    "brush": {"color", "motion", "scenes"},
+    "video": {"brush", "motion", "scenes"},
     "pipeline": {
         "brush",
         "check_inputs",
@@ -38,7 +38,7 @@ ALLOWED = {
         "model_folder",
         "model_trial",
         "motion",
-        "shots",
+        "scenes",
         "video",
     },  # fmt: skip
     "likelihood": {"color", "image_processor", "pipeline"},
@@ -62,7 +62,8 @@ LIGHT = {
     "console": {"batch", "engines", "journal", "plan", "report", "tasks", "workplace"},
     "info": {"gray", "photo", "provenance", "reading"},
     "restore": {"color_space", "gray", "photo", "provenance", "reading", "writing"},
-    "cli": {"batch", "console", "formats", "info", "plan", "restore", "tasks"},
+    "video": {"film_job", "film_preview", "film_source", "film_target", "tasks", "workers"},
+    "cli": {"batch", "console", "formats", "info", "plan", "restore", "tasks", "video"},
 }
 FORMATS = {"boxed_file", "jpeg_file", "png_file", "tiff_file"}
 HEAVY = {
@@ -93,6 +94,11 @@ HEAVY = {
         "writing",
     },  # fmt: skip
     "engines": {"journal", "tasks", "workers"},
+    "film_planes": set(),
+    "film_source": {"film_planes"},
+    "film_target": {"film_planes", "film_source"},
+    "film_job": {"film_planes", "film_source", "film_target", "workplace"},
+    "film_preview": {"film_planes", "film_source"},
 }
 
 

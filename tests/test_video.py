@@ -1,4 +1,4 @@
-"""A film in color: steady, and each shot for itself."""
+"""A film in color: steady, and each scene for itself."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def scenes() -> tuple[Image.Image, Image.Image]:
     return Image.fromarray(camera()).resize((256, 256)), Image.fromarray(astronaut()).resize((256, 256))
 
 
-def test_a_still_shot_is_the_same_in_every_pixel_and_keeps_its_gray(pipeline, scenes):
+def test_a_still_scene_is_the_same_in_every_pixel_and_keeps_its_gray(pipeline, scenes):
     frames = pan(scenes[0], 40, (0, 0), (60, 40))
 
     colored = list(pipeline.colorize_video(iter(frames), generator=seeded(0), ensemble_size=2, output_type="pil"))
@@ -34,7 +34,7 @@ def test_a_still_shot_is_the_same_in_every_pixel_and_keeps_its_gray(pipeline, sc
     assert np.array_equal(rgb_to_luma(torch.from_numpy(np.array(colored[0]))).numpy(), frames[0])
 
 
-def test_after_a_cut_frames_are_those_of_the_shot_alone(pipeline, scenes):
+def test_after_a_cut_frames_are_those_of_the_scene_alone(pipeline, scenes):
     first, second = pan(scenes[0], 9, (1, 0)), pan(scenes[1], 9, (0, 1))
 
     together, alone = (

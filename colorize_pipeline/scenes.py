@@ -1,4 +1,4 @@
-"""A film as shots: where one ends and the next begins, and how what is seen moves from frame to frame within one."""
+"""A film as scenes: where one ends and the next begins, and how what is seen moves from frame to frame within one."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from .motion import estimate_motion, warp
 
 
-# Two frames of one shot correlate by more than this once motion is taken out: measured 0.89 and above (pans, zooms,
+# Two frames of one scene correlate by more than this once motion is taken out: measured 0.89 and above (pans, zooms,
 # flashes, fades), while frames of different photos are at 0.31 and below.
-_SAME_SHOT = 0.6
+_SAME_SCENE = 0.6
 # A frame this much brighter or darker than the one before (natural logarithm of the ratio) may be a flash.
 _FLASH = 0.25
 # Standard deviation of luma (white = 1) of a frame in which there is nothing to be seen: black, white, leader.
 _FLAT = 0.012
-# Frames for which a flash, a blank or a splice may last within a shot.
+# Frames for which a flash, a blank or a splice may last within a scene.
 _LONGEST_FLASH = 6
 
 
@@ -29,15 +29,15 @@ class Frame:
     Args:
         luma (`torch.Tensor` of shape `(height, width)`): Integer codes.
         small (`torch.Tensor` of shape `(1, 1, rows, columns)`): The same in `[0, 1]`, where motion is looked at.
-        starts_shot (`bool`): Whether nothing of the frame before is in it.
+        starts_scene (`bool`): Whether nothing of the frame before is in it.
         odd (`bool`): Whether it is a flash or a blank, of which neither colors nor motion should be taken.
         motion (`torch.Tensor` of shape `(2, 2, rows, columns)` or `None`): From here to the frame before, and from
-            there to here; `None` at the start of a shot.
+            there to here; `None` at the start of a scene.
     """
 
     luma: torch.Tensor
     small: torch.Tensor
-    starts_shot: bool = False
+    starts_scene: bool = False
     odd: bool = False
     motion: torch.Tensor | None = None
 
@@ -60,10 +60,10 @@ def is_flat(frame: Frame) -> bool:
 
 def follow(lumas: Iterable[torch.Tensor], size: tuple[int, int]) -> Iterator[Frame]:
     """
-    Part a film into shots and follow what moves within each.
+    Part a film into scenes and follow what moves within each.
 
-    A frame that does not match the one before ends the shot only if none of the next six does: else it is a flash,
-    over which the shot goes on. What is decided depends on frames from the start of the shot on only.
+    A frame that does not match the one before ends the scene only if none of the next six does: else it is a flash,
+    over which the scene goes on. What is decided depends on frames from the start of the scene on only.
 
     Args:
         lumas (iterable of `torch.Tensor` of shape `(height, width)`): Integer codes, all of one size.
@@ -84,7 +84,7 @@ def follow(lumas: Iterable[torch.Tensor], size: tuple[int, int]) -> Iterator[Fra
     while look(0) is not None:
         if last is None:
             last = ahead.popleft()
-            yield Frame(last.luma, last.small, starts_shot=True)
+            yield Frame(last.luma, last.small, starts_scene=True)
             continue
         for skipped in range(_LONGEST_FLASH + 1):
             if (frame := look(skipped)) is None:
@@ -123,4 +123,4 @@ def _compare(frame: Frame, last: Frame) -> tuple[torch.Tensor, bool, bool]:
     warped = warp(last.small, motion[:1])
     correlation = torch.corrcoef(torch.stack((frame.small.flatten(), warped.flatten())))[0, 1]
     light = (pair[0].mean() / pair[1].mean()).log().abs()
-    return motion, bool(correlation > _SAME_SHOT), bool(light < _FLASH)
+    return motion, bool(correlation > _SAME_SCENE), bool(light < _FLASH)
