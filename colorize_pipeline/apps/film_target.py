@@ -42,7 +42,6 @@ class Encoding:
         lossless (`bool`): Lose nothing instead.
         full_chroma (`bool`): 4:4:4 instead of 4:2:0.
         space (`Space`): How codes are meant.
-        threads (`int`): Of the encoder; another number makes other bytes.
     """
 
     codec: str
@@ -50,7 +49,6 @@ class Encoding:
     lossless: bool
     full_chroma: bool
     space: Space
-    threads: int
 
     @property
     def pixel_format(self) -> str:
@@ -183,13 +181,14 @@ def _set_up(context: av.VideoCodecContext, film: Film, encoding: Encoding) -> No
     context.time_base, context.framerate = film.time_base, film.rate
     context.sample_aspect_ratio = film.aspect
     context.flags |= Flags.global_header | Flags.bitexact
-    context.thread_count = encoding.threads
+    # With two threads x264 gave other bytes in some runs; slices of FFV1 do not depend on each other.
+    context.thread_count = 4 if encoding.codec == "ffv1" else 1
     _tag(context, encoding.space)
     if encoding.codec == "h264":
         context.options = {"qp": "0"} if encoding.lossless else {"crf": str(encoding.crf)}
     elif encoding.codec == "h265":
         quality = "lossless=1" if encoding.lossless else f"crf={encoding.crf}"
-        context.options = {"x265-params": f"{quality}:log-level=error:info=0:pools={encoding.threads}:frame-threads=1"}
+        context.options = {"x265-params": f"{quality}:log-level=error:info=0:pools=1:frame-threads=1"}
     else:  # the settings of archives: each frame for itself, with checksums
         context.options = {"level": "3", "slicecrc": "1", "slices": "4"}
         context.gop_size = 1
@@ -269,7 +268,6 @@ def encoding_of(
     lossless: bool,
     bits: int | None,
     full_chroma: bool,
-    threads: int,
 ) -> Encoding:
     """
     Choose how a film is encoded.
@@ -278,7 +276,7 @@ def encoding_of(
         film (`Film`): It.
         suffix (`str`): Of the file to write.
         codec (`str` or `None`): One of `ENCODERS`; `None` for the usual one.
-        crf (`int` or `None`), lossless (`bool`), threads (`int`): As in [`Encoding`].
+        crf (`int` or `None`), lossless (`bool`): As in [`Encoding`].
         bits (`int` or `None`): Of a code; `None` for that of the film.
         full_chroma (`bool`): Ask for 4:4:4, which FFV1 and whatever is lossless have in any case.
 
@@ -298,4 +296,4 @@ def encoding_of(
     if not full_chroma and (film.width % 2 or film.height % 2):
         full_chroma = True  # 4:2:0 has even sides
     depth = choose_depth(codec, bits or film.space.bits)
-    return Encoding(codec, crf, lossless, full_chroma, replace(film.space, bits=depth), threads)
+    return Encoding(codec, crf, lossless, full_chroma, replace(film.space, bits=depth))

@@ -1,6 +1,5 @@
 """`colorize video IN OUT`: a film in colors that do not flicker."""
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -95,10 +94,9 @@ def video(
         film = open_film(source)
         if film.interlaced and not deinterlace:
             typer.echo(f"{source}: is interlaced, and stays so (--deinterlace makes full pictures of it)", err=True)
-        threads = os.cpu_count() or 1
         encoding = None
         if not preview:
-            encoding = encoding_of(film, target.suffix, codec, crf, lossless, depth, full_chroma, threads)
+            encoding = encoding_of(film, target.suffix, codec, crf, lossless, depth, full_chroma)
             if encoding.space.bits < film.space.bits:
                 typer.echo(f"{target}: {film.space.bits} bit are rounded to {encoding.space.bits}", err=True)
 
