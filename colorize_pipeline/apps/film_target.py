@@ -152,12 +152,11 @@ def assemble(
             video.metadata.update(_carried(source.streams[film.index].metadata))
             streams = {}
             for stream in source.streams:
-                if stream.index == film.index:
-                    continue
+                if stream.index == film.index or (stream.type == "data" and source.chapters()):
+                    continue  # in MP4 the names of chapters are a stream, too, and are written with them
                 if stream.type not in ("audio", "subtitle") or stream.codec_context is None:
                     say(f"{film.path}: stream {stream.index} ({stream.type}) is left out")
-                elif stream.codec_context.name not in out.supported_codecs:
-                    name = stream.codec_context.name
+                elif (name := stream.codec_context.codec.canonical_name) not in out.supported_codecs:
                     say(f"{film.path}: stream {stream.index} ({name}) has no place in {target.suffix} and is left out")
                 else:
                     streams[stream.index] = out.add_stream_from_template(stream)

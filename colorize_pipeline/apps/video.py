@@ -81,6 +81,8 @@ def video(
     seeds = dict(_scene_seed(text) for text in scene_seed or ())
     if preview and target.suffix.lower() not in _PICTURES:
         raise typer.BadParameter(f"with --preview {target} must end in {', '.join(_PICTURES)}", param_hint="OUT")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise typer.BadParameter(f"{target} is the film itself, and would be replaced", param_hint="OUT")
     if target.exists() and not overwrite:
         typer.echo(f"{target} exists (--overwrite replaces it)", err=True)
         raise typer.Exit(1)
