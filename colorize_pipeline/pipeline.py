@@ -13,6 +13,7 @@ from transformers import EfficientNetModel
 
 # The Hub's loader of remote code copies only the siblings that this very file imports in this form: what
 # image_processor needs of color would not be found if it were not imported here too.
+from .brush import Brush  # noqa: F401
 from .check_inputs import check_inputs
 from .color import rgb_to_chroma
 from .denoising import denoise
@@ -24,8 +25,11 @@ from .image_processor import ColorizationImageProcessor
 from .model_bounds import NUMBERS, check_values
 from .model_folder import fetch_model
 from .model_trial import check_finite, try_components
+from .motion import warp  # noqa: F401
 from .pipeline_output import ColorizationPipelineOutput
 from .reference_matching import match_reference
+from .scenes import follow  # noqa: F401
+from .video import colorize_video
 
 
 class ColorizationPipeline(DiffusionPipeline):
@@ -111,6 +115,8 @@ class ColorizationPipeline(DiffusionPipeline):
             luminance_patch, size_multiple=2 ** (len(unet.config.block_out_channels) - 1)
         )
         self._interrupt = False
+
+    colorize_video = colorize_video
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs) -> "ColorizationPipeline":

@@ -26,7 +26,12 @@ ALLOWED = {
     "model_bounds": set(),
     "model_folder": {"model_bounds"},
     "model_trial": {"model_bounds", "model_folder"},
+    "motion": set(),
+    "scenes": {"motion"},
+    "brush": {"hints", "color", "motion", "scenes"},
+    "video": {"brush", "motion", "scenes"},
     "pipeline": {
+        "brush",
         "check_inputs",
         "color",
         "denoising",
@@ -38,8 +43,11 @@ ALLOWED = {
         "model_bounds",
         "model_folder",
         "model_trial",
+        "motion",
         "pipeline_output",
         "reference_matching",
+        "scenes",
+        "video",
     },  # fmt: skip
     "likelihood": {"color", "image_processor", "pipeline"},
     "metrics": {"color"},
@@ -62,8 +70,9 @@ LIGHT = {
     "console": {"batch", "engines", "journal", "plan", "report", "tasks", "workplace"},
     "info": {"gray", "photo", "provenance", "reading"},
     "restore": {"color_space", "gray", "photo", "provenance", "reading", "writing"},
+    "video": {"film_job", "film_preview", "film_source", "film_target", "tasks", "workers"},
     "wishes": {"photo", "reading", "tasks"},
-    "cli": {"batch", "console", "formats", "info", "plan", "restore", "tasks", "wishes"},
+    "cli": {"batch", "console", "formats", "info", "plan", "restore", "tasks", "video", "wishes"},
 }
 FORMATS = {"boxed_file", "jpeg_file", "png_file", "tiff_file"}
 HEAVY = {
@@ -99,6 +108,11 @@ HEAVY = {
         "writing",
     },  # fmt: skip
     "engines": {"journal", "tasks", "workers"},
+    "film_planes": set(),
+    "film_source": {"film_planes"},
+    "film_target": {"film_planes", "film_source"},
+    "film_job": {"film_planes", "film_source", "film_target", "workplace"},
+    "film_preview": {"film_planes", "film_source"},
 }
 
 # The page, a package of its own, which nothing else imports: what each room may import of it, and of the others.

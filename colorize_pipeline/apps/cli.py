@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from colorize_pipeline.apps import info, restore
+from colorize_pipeline.apps import info, restore, video
 from colorize_pipeline.apps.batch import Request
 from colorize_pipeline.apps.console import Console, run_plan, tell_plan
 from colorize_pipeline.apps.formats import FORMATS, result_suffix
@@ -122,8 +122,8 @@ def colorize(
 
     With -o FOLDER a journal is kept there: stop the command at any moment, and give it again to go on.
 
-    colorize info FILE says how a result was made; colorize restore FILE gives the gray back that is in it. (A photo
-    of such a name: ./info)
+    colorize info FILE says how a result was made; colorize restore FILE gives the gray back that is in it; colorize
+    video IN OUT colors a film. (A photo of such a name: ./info)
     """
     for value, allowed, option in (
         (dtype, DTYPES, "--dtype"),
@@ -274,7 +274,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # old disks hold names that are no UTF-8
         stream.reconfigure(errors="backslashreplace")
     # Commands of their own, so that `colorize photo.jpg` needs no word more.
-    command = {"info": info.app, "restore": restore.app}.get(sys.argv[1] if len(sys.argv) > 1 else "")
+    command = {"info": info.app, "restore": restore.app, "video": video.app}.get(
+        sys.argv[1] if len(sys.argv) > 1 else ""
+    )
     if command is not None:
         command(sys.argv[2:], prog_name=f"colorize {sys.argv[1]}")
     app()
