@@ -253,8 +253,7 @@ class ColorizationPipeline(DiffusionPipeline):
             output_uncertainty, guidance_scale, spread, saturation, target_colorfulness, processing_resolution,
             generator, output_type, self.accepts_hints, self.image_encoder is not None,
         )  # fmt: skip
-        device = self._execution_device
-        samples_per_photo = num_images_per_input * ensemble_size
+        device, samples_per_photo = self._execution_device, num_images_per_input * ensemble_size
         sample_unit = self.config.chroma_scale if self.unet.config.out_channels == 2 else 1.0
         self._interrupt = False
 
@@ -285,8 +284,8 @@ class ColorizationPipeline(DiffusionPipeline):
             for indices in groups.values():
                 luminance = torch.stack([luminances[index] for index in indices])
                 luminance = luminance.repeat_interleave(samples_per_photo, dim=0).to(device)  # (B, 1, kh, kw)
-                hint = torch.stack([hint_planes[index] for index in indices])
-                hint = hint.repeat_interleave(samples_per_photo, dim=0).to(device)  # (B, 3, h, w)
+                hint = torch.stack([hint_planes[index] for index in indices]).to(device)
+                hint = hint.repeat_interleave(samples_per_photo, dim=0)  # (B, 3, h, w)
                 feature = torch.stack([features[index] for index in indices])
                 feature = feature.repeat_interleave(samples_per_photo, dim=0)  # (B, F, h, w)
                 group_generator = generator
