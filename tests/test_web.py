@@ -112,7 +112,7 @@ def test_a_download_is_byte_for_byte_what_the_command_line_writes(studio, model_
     )
 
     assert result.exit_code == 0, result.output
-    assert [version["seed"] for version in state["versions"]] == [0, 1, 2, 3]
+    assert [version["seed"] for version in state["versions"]] == [1, 2, 3, 4]
     assert file_of(saved["result"]).read_bytes() == (tmp_path / "photo.color.png").read_bytes()
 
 
@@ -396,13 +396,13 @@ def test_a_visitor_paints_hints_undoes_and_downloads(visit, jpeg, model_folder, 
     _, undone = saved(page, lambda: page.click("#cz-save"))
 
     (tmp_path / "photo.jpg").write_bytes(jpeg)
-    options = ["--model", model_folder, "--seed", "1", "--dtype", "float32", "--device", "cpu"]
+    options = ["--model", model_folder, "--seed", "2", "--dtype", "float32", "--device", "cpu"]
     CliRunner().invoke(cli.app, [str(tmp_path / "photo.jpg"), *options])
     (tmp_path / "hinted.png").write_bytes(with_hint)
     photo = read_photo(tmp_path / "hinted.png")
     record, verdict = judge(tmp_path / "hinted.png", photo, luma_of(photo))
     assert first != second and second != hinted
-    assert name == "José 1936.color-1.png"
+    assert name == "José 1936.color-2.png"
     assert plain == undone == (tmp_path / "photo.color.png").read_bytes()
     assert verdict.state == "exact" and photo.dpi[0] == pytest.approx(600, abs=0.1)
     assert record.settings["hints"].startswith("1 drawn on the page") and with_hint != plain

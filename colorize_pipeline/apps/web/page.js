@@ -79,8 +79,7 @@ async function openReference(file) {
 function say(words, error = false, progress = undefined) {
   const busy = progress !== undefined;
   at("status").hidden = !words;
-  at("status").classList.toggle("error", error);
-  at("words").textContent = words;
+  at("status").classList.toggle("error", error); at("words").textContent = words;
   at("progress").hidden = at("cancel").hidden = !busy;
   if (progress === null || progress === undefined) at("progress").removeAttribute("value");
   else at("progress").value = progress;
@@ -143,16 +142,15 @@ function showVersions() {
       button = document.createElement("button");
       button.type = "button";
       button.setAttribute("role", "radio");
-      button.append(document.createElement("img"), document.createElement("span"));
+      button.append(new Image(), document.createElement("span"));
       button.addEventListener("click", () => { chosen = Number(button.dataset.seed); show(); repaint(); });
       box.append(button);
     }
     button.dataset.seed = one.seed;
     button.setAttribute("aria-checked", one.seed === chosen);
-    button.setAttribute("aria-label", "Version " + (one.seed + 1));
-    button.firstChild.alt = "";
+    button.setAttribute("aria-label", "Version " + one.seed);
     source(button.firstChild, one.view);
-    button.lastChild.textContent = one.seed + 1;
+    button.lastChild.textContent = one.seed;
   });
 }
 
@@ -302,10 +300,7 @@ function cancel() {
 }
 
 function download(result) {
-  const link = document.createElement("a");
-  link.href = result;
-  link.download = "";  // the server tells the name
-  link.click();
+  Object.assign(document.createElement("a"), { href: result, download: "" }).click();  // the server tells the name
 }
 
 at("file").addEventListener("change", (event) => { open(event.target.files[0]); event.target.value = ""; });
