@@ -293,7 +293,11 @@ class Studio:
                 "view": self._url(session, session.photo_view),
             }
             state["versions"] = [
-                {"seed": seed, "view": self._url(session, version.view), "revision": version.wishes.revision}
+                {
+                    "seed": seed,
+                    "view": self._url(session, version.view),
+                    **{name: getattr(version.wishes, name) for name in ("revision", "saturation", "outside")},
+                }
                 for seed, version in sorted(session.versions.items())
             ]
             state["more"] = max(session.versions, default=0) < MAX_VERSIONS
