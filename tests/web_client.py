@@ -6,7 +6,7 @@ import secrets
 from urllib.parse import urlsplit
 
 
-WISHES = {"version": 0, "revision": 0, "strokes": [], "outside": "painted", "use_reference": True, "saturation": 1.0}
+WISHES = {"version": 1, "revision": 0, "strokes": [], "outside": "painted", "use_reference": True, "saturation": 1.0}
 
 
 class WebClient:

@@ -23,9 +23,7 @@ function wishes() {
 }
 
 function ask(event, more = {}) {
-  serial += 1;
-  waiting = true;
-  asked = event;
+  serial += 1; waiting = true; asked = event;
   if (event === "paint") trigger("halt", { serial });
   trigger(event, { ...wishes(), ...more });
 }
@@ -39,6 +37,13 @@ function repaint() {
   if (!state.photo) return;
   if (fresh(chosen)) show();
   else paint("edit", "Painting");
+}
+
+// While something is painted it waits: what arrives then is held against these again.
+function restyle() {
+  const { saturation, outside } = wishes();
+  const differs = state.photo && state.versions.some((one) => one.saturation !== saturation || one.outside !== outside);
+  if (differs && (!waiting || asked === "restyle")) ask("restyle");
 }
 
 async function send(file) {
@@ -79,8 +84,7 @@ async function openReference(file) {
 function say(words, error = false, progress = undefined) {
   const busy = progress !== undefined;
   at("status").hidden = !words;
-  at("status").classList.toggle("error", error);
-  at("words").textContent = words;
+  at("status").classList.toggle("error", error); at("words").textContent = words;
   at("progress").hidden = at("cancel").hidden = !busy;
   if (progress === null || progress === undefined) at("progress").removeAttribute("value");
   else at("progress").value = progress;
@@ -104,6 +108,7 @@ function receive() {
     at("outside").value = state.photo.has_color ? "photo" : "painted";
   }
   if (state.result && state.serial === serial) download(state.result);
+  if (!waiting && !state.error) restyle();
   if (!waiting && at("show-doubt").checked && state.photo && state.doubt.revision !== revision && !state.error) paint("doubt", "Looking where the model doubts");
   show();
 }
@@ -143,16 +148,15 @@ function showVersions() {
       button = document.createElement("button");
       button.type = "button";
       button.setAttribute("role", "radio");
-      button.append(document.createElement("img"), document.createElement("span"));
+      button.append(new Image(), document.createElement("span"));
       button.addEventListener("click", () => { chosen = Number(button.dataset.seed); show(); repaint(); });
       box.append(button);
     }
     button.dataset.seed = one.seed;
     button.setAttribute("aria-checked", one.seed === chosen);
-    button.setAttribute("aria-label", "Version " + (one.seed + 1));
-    button.firstChild.alt = "";
+    button.setAttribute("aria-label", "Version " + one.seed);
     source(button.firstChild, one.view);
-    button.lastChild.textContent = one.seed + 1;
+    button.lastChild.textContent = one.seed;
   });
 }
 
@@ -173,8 +177,7 @@ function split(percent) {
 
 function draw() {
   const scale = Math.min(2, window.devicePixelRatio || 1);
-  canvas.width = Math.max(1, canvas.clientWidth * scale);
-  canvas.height = Math.max(1, canvas.clientHeight * scale);
+  [canvas.width, canvas.height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.max(1, side * scale));
   const pen = canvas.getContext("2d"), longer = Math.max(canvas.width, canvas.height);
   if (tool === "look" && !drawing) return;
   const areas = new OffscreenCanvas(canvas.width, canvas.height), shade = areas.getContext("2d");
@@ -228,8 +231,7 @@ function place(event) {
 }
 
 function change(others) {
-  strokes = others;
-  revision += 1;
+  strokes = others; revision += 1;
   show();
   repaint();
 }
@@ -293,8 +295,7 @@ root.addEventListener("keydown", (event) => {
 
 function cancel() {
   if (!waiting) return;
-  serial += 1;
-  waiting = false;
+  serial += 1; waiting = false;
   trigger("halt", { serial });
   at("show-doubt").checked = false;
   say("Stopped.");
@@ -302,10 +303,7 @@ function cancel() {
 }
 
 function download(result) {
-  const link = document.createElement("a");
-  link.href = result;
-  link.download = "";  // the server tells the name
-  link.click();
+  Object.assign(document.createElement("a"), { href: result, download: "" }).click();  // the server tells the name
 }
 
 at("file").addEventListener("change", (event) => { open(event.target.files[0]); event.target.value = ""; });
@@ -327,11 +325,11 @@ at("split").addEventListener("input", (event) => split(Number(event.target.value
 at("zoom").addEventListener("change", fit);
 at("undo").addEventListener("click", undo);
 at("clear").addEventListener("click", () => change([]));
-at("outside").addEventListener("change", () => ask("restyle"));
+at("outside").addEventListener("change", restyle);
 at("saturation").addEventListener("input", (event) => {
   at("saturation-value").value = Number(event.target.value).toFixed(2);
   clearTimeout(later);
-  later = setTimeout(() => { if (!waiting || asked === "restyle") ask("restyle"); }, 200);
+  later = setTimeout(restyle, 200);
 });
 at("show-doubt").addEventListener("change", () => {
   if (at("show-doubt").checked && state.doubt.revision !== revision) paint("doubt", "Looking where the model doubts");

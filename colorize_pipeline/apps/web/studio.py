@@ -164,12 +164,12 @@ class Studio:
 
     def _seeds(self, session: Session, kind: str, wishes: Wishes) -> list[int]:
         if kind in ("open", "more"):
-            first = max(session.versions, default=-1) + 1
-            return list(range(first, min(first + VERSIONS_AT_A_TIME, MAX_VERSIONS)))
+            first = max(session.versions, default=0) + 1
+            return list(range(first, min(first + VERSIONS_AT_A_TIME, MAX_VERSIONS + 1)))
         chosen = session.versions.get(wishes.version)
         if chosen is not None and chosen.wishes.revision == wishes.revision and kind != "reference":
             return []
-        return [wishes.version] if 0 <= wishes.version < MAX_VERSIONS else []
+        return [wishes.version] if 0 < wishes.version <= MAX_VERSIONS else []
 
     def _paint_versions(self, session: Session, seeds: list[int], wishes: Wishes) -> Iterator[dict]:
         """Paint versions, as many at a time as there are painters; the states show each as soon as it is there."""
@@ -293,10 +293,14 @@ class Studio:
                 "view": self._url(session, session.photo_view),
             }
             state["versions"] = [
-                {"seed": seed, "view": self._url(session, version.view), "revision": version.wishes.revision}
+                {
+                    "seed": seed,
+                    "view": self._url(session, version.view),
+                    **{name: getattr(version.wishes, name) for name in ("revision", "saturation", "outside")},
+                }
                 for seed, version in sorted(session.versions.items())
             ]
-            state["more"] = max(session.versions, default=-1) + 1 < MAX_VERSIONS
+            state["more"] = max(session.versions, default=0) < MAX_VERSIONS
             state["reference"] = self._url(session, session.reference_view)
             state["doubt"] = {"view": self._url(session, session.doubt_view), "revision": session.doubt_revision}
         return state

@@ -41,7 +41,7 @@ class Wishes:
 
     Args:
         serial (`int`): Of the question. A later one makes earlier ones stale.
-        version (`int`): Seed of the version that is chosen.
+        version (`int`): The version that is chosen, which is its seed, too: from 1.
         revision (`int`): The page's own number for this set of strokes: a version says with which it was painted.
         strokes (`tuple` of `Stroke`): In the order in which they were drawn.
         outside (`str`): Outside of areas there is what was painted before these (`"painted"`), or the `"photo"`.
