@@ -170,14 +170,18 @@ def paint_photo(
 
 
 def describe_model(
-    pipe: "ColorizationPipeline", model: str, num_inference_steps: int | None, saturation: float, wishes: dict
+    pipe: "ColorizationPipeline",
+    model: str,
+    num_inference_steps: int | None,
+    saturation: float,
+    wishes: dict | None = None,
 ) -> Record:
     """
     Record what all paintings have in common: all but the seeds and the gray. It reads the weights once more.
 
     Args:
         model (`str`): As the user named it; empty for the one that ships. Of a folder only the last name is told.
-        wishes (`dict`): Arguments of the call that only some results have.
+        wishes (`dict`, *optional*): Arguments of the call that only some results have.
     """
     config = pipe.config
     return Record(
@@ -194,7 +198,7 @@ def describe_model(
             "spread": config.default_spread,
             "scheduler": type(pipe.scheduler).__name__,
             "dtype": str(pipe.unet.dtype).removeprefix("torch."),
-            **wishes,
+            **(wishes or {}),
         },
     )
 
