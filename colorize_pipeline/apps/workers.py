@@ -89,12 +89,14 @@ def load_model(settings: Settings, index: int = 0) -> Model:
     gc.disable()
     import torch
     from diffusers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
     from colorize_pipeline.apps.painting import describe_model
     from colorize_pipeline.pipeline import ColorizationPipeline
 
     gc.enable()
     logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
