@@ -27,7 +27,7 @@ class Brush:
     Args:
         pipe (`ColorizationPipeline`): It.
         num_inference_steps (`int` or `None`), processing_resolution (`int` or `None`): As in its call.
-        ensemble_size (`int`): Samples drawn for each key.
+        ensemble_size (`int`): Samples drawn for a key of which something is known; the nearest to that is kept.
         seed (`int`): For all scenes that `scene_seeds` does not name.
         scene_seeds (`dict` of `int` to `int`): Seeds by number of the scene.
     """
@@ -53,10 +53,10 @@ class Brush:
         return int.from_bytes(hashlib.sha256(content).digest()[:8])
 
     def paint(self, frame: Frame, seed: int) -> torch.Tensor:
-        """Paint a frame of which nothing is known: of several samples the most central. `(1, 2, rows, columns)`."""
+        """Paint a frame of which nothing is known, in one sample: the most central of several is the dullest, too."""
         if is_flat(frame):  # black, white or leader
             return frame.small.new_zeros(1, 2, *frame.small.shape[2:])
-        (chroma,) = self._call(frame, seed, None, 1, self.ensemble_size)
+        (chroma,) = self._call(frame, seed, None, 1)
         return F.interpolate(chroma[None], size=frame.small.shape[2:], mode="bicubic")
 
     def complete(self, frame: Frame, seed: int, chroma: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
@@ -74,21 +74,18 @@ class Brush:
         hints = self._hints(frame, chroma, known) if self.pipe.accepts_hints else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HintWarning)  # carried colors, which nobody has asked for
-            samples = torch.stack(self._call(frame, seed, hints, self.ensemble_size, 1))
+            samples = torch.stack(self._call(frame, seed, hints, self.ensemble_size))
         samples = F.interpolate(samples, size=chroma.shape[2:], mode="bicubic", antialias=True)
         distances = (known * (samples - chroma).square()).sum(dim=(1, 2, 3))
         painted = samples[distances.argmin()][None]
         # What known and painted colors differ by fades out from the seam on, so that there is none.
         return chroma + (1 - known) * (painted + spread(chroma - painted, known) - chroma)
 
-    def _call(
-        self, frame: Frame, seed: int, hints: Image.Image | None, versions: int, ensemble_size: int
-    ) -> list[torch.Tensor]:
+    def _call(self, frame: Frame, seed: int, hints: Image.Image | None, versions: int) -> list[torch.Tensor]:
         return self.pipe(
             frame.luma.numpy(),
             hints=hints,
             num_images_per_input=versions,
-            ensemble_size=ensemble_size,
             num_inference_steps=self.num_inference_steps,
             processing_resolution=self.processing_resolution,
             generator=torch.Generator().manual_seed(seed),

@@ -313,8 +313,8 @@ def colorize_video(
         processing_resolution (`int`, *optional*):
             As in the call of the pipeline.
         ensemble_size (`int`, *optional*, defaults to 4):
-            Samples drawn for each frame that is painted: of the first one of a scene the most central is kept, of
-            others the one nearest to the colors that are known already.
+            Samples drawn for each frame that is painted after the first of its scene: the one nearest to the colors
+            that are known already is kept.
         generator (`torch.Generator`, *optional*):
             The only source of randomness; one number is drawn from it.
         scene_seeds (`dict` of `int` to `int`, *optional*):
@@ -341,9 +341,6 @@ def colorize_video(
             waiting.append(pipe.image_processor.to_codes(frame, "L", name="frames"))
             yield waiting[-1]
 
-    return (
-        pipe.image_processor.to_output_type(
-            pipe.image_processor.postprocess(waiting.popleft(), saturation * colors.chroma, output_type), output_type
-        )
-        for colors in paint_film(brush, lumas())
-    )
+    for colors in paint_film(brush, lumas()):
+        luma = waiting.popleft()
+        yield pipe.image_processor.postprocess(luma, luma, saturation * colors.chroma, None, output_type)

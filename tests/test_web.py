@@ -384,11 +384,9 @@ def test_a_visitor_paints_hints_undoes_and_downloads(visit, jpeg, model_folder, 
     idle(page)
     page.click("[data-tool=color]")
     page.fill("#cz-color", "#d02020")
+    without_hint = page.evaluate("document.querySelector('#cz-after').src")
     page.click("#cz-canvas", position={"x": 200, "y": 150})
-    page.wait_for_function(
-        "url => document.querySelector('#cz-after').src !== url",
-        arg=page.evaluate("document.querySelector('#cz-after').src"),
-    )
+    page.wait_for_function("url => document.querySelector('#cz-after').src !== url", arg=without_hint)
     idle(page)
     hinted = shown(page)
     _, with_hint = saved(page, lambda: page.click("#cz-save"))

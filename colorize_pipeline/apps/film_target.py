@@ -183,8 +183,8 @@ def _set_up(context: av.VideoCodecContext, film: Film, encoding: Encoding) -> No
     context.thread_count = 4  # whatever the machine has, for the bytes may depend on it
     _tag(context, encoding.space)
     if encoding.codec == "h264":
-        # In x264's macroblock tree the AVX-512 code uses memory that nobody has set, in narrow frames at least: without
-        # it the same frames give the same bytes (64 x 48, of 40 runs with it 19 gave others).
+        # With x264's macroblock tree the same narrow frames gave other bytes in 19 of 40 runs on a processor with
+        # AVX-512, and none without it.
         quality = {"qp": "0"} if encoding.lossless else {"crf": str(encoding.crf)}
         context.options = {**quality, "x264-params": "mbtree=0"}
     elif encoding.codec == "h265":

@@ -51,7 +51,9 @@ def video(
     scene_seed: Annotated[
         list[str] | None, typer.Option(metavar="SCENE=SEED", help="Another seed for one scene, by its number: 3=7.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Drawn for each frame that is painted; the best is kept.")] = 4,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Drawn for each further frame of a scene that is painted; the best is kept.")
+    ] = 4,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; 1 is dull but safe.")] = None,
     saturation: Annotated[float, typer.Option(min=0, max=4, help="0 is gray, 1 as painted, 2 vivid.")] = 1.0,
     model: Annotated[str, typer.Option(help="Folder or Hub name of another model.", show_default=False)] = "",

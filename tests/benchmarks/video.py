@@ -31,8 +31,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline
+from colorize_pipeline.brush import Brush
 from colorize_pipeline.color import colorfulness, join, rgb_to_chroma
 from colorize_pipeline.metrics import mean_delta_e
+from colorize_pipeline.scenes import Frame
 
 
 WIDTH, HEIGHT = 640, 480
@@ -107,20 +109,28 @@ def flicker(colors: list[np.ndarray], clip: list[Shown]) -> tuple[float, float, 
         before = torch.from_numpy(clip[number].before)
         visible = ~before.isnan().any(dim=2).numpy()
         places = before.nan_to_num(0) / torch.tensor([WIDTH, HEIGHT]) * 2 - 1
-        old = torch.from_numpy(colors[number - 1]).permute(2, 0, 1)[None].double() / 255
+        old = torch.from_numpy(np.array(colors[number - 1])).permute(2, 0, 1)[None].double() / 255
         moved = F.grid_sample(rgb_to_chroma(old), places[None], mode="bicubic", align_corners=False)[0]
         kept = join(torch.from_numpy(np.array(clip[number].luma)), moved).numpy()
         distances.append(mean_delta_e(now[visible][None], kept[visible][None]))
         errors.append(1e4 * np.mean((now[visible] / 255.0 - kept[visible] / 255.0) ** 2))
-    vivid = [colorfulness(torch.from_numpy(frame).permute(2, 0, 1).float() / 255) for frame in colors]
+    vivid = [colorfulness(torch.from_numpy(np.array(frame)).permute(2, 0, 1).float() / 255) for frame in colors]
     return float(np.mean(distances)), float(np.mean(errors)), float(np.mean(vivid))
 
 
 def alone(pipe: ColorizationPipeline, frames: list[np.ndarray], same_noise: bool) -> list[torch.Tensor]:
+    """Paint each frame for itself: all with the noise that the film has for its scene, or each with its own."""
+    brush = Brush(pipe, None, None, 1, int(torch.randint(2**63 - 1, (), generator=seeded(0))), {})
+    first = torch.from_numpy(np.array(frames[0]))
+    seed = brush.noise_seed(Frame(first, first), 1)
     return [
-        pipe(luma, generator=torch.Generator().manual_seed(0 if same_noise else n), output_type="chroma").chroma[0]
+        pipe(luma, generator=seeded(seed if same_noise else n), output_type="chroma").chroma[0]
         for n, luma in enumerate(frames)
     ]
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def measure_motion(pipe: ColorizationPipeline, photos: list[Path], frames: int) -> None:
@@ -131,7 +141,7 @@ def measure_motion(pipe: ColorizationPipeline, photos: list[Path], frames: int) 
             if kind == "still":
                 clip = [Shown(clip[0].luma, positions((WIDTH / 2, HEIGHT / 2, WIDTH)))] * frames
             lumas = [shown.luma for shown in clip]
-            film = list(pipe.colorize_video(lumas, generator=torch.Generator().manual_seed(0)))
+            film = list(pipe.colorize_video(lumas, generator=seeded(0)))
             ways = {"film": [np.asarray(image) for image in film]}
             if kind == "still":
                 table.setdefault((kind, "film"), []).append(flicker(ways["film"], clip))
