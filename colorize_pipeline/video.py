@@ -341,6 +341,8 @@ def colorize_video(
             waiting.append(pipe.image_processor.to_codes(frame, "L", name="frames"))
             yield waiting[-1]
 
-    for colors in paint_film(brush, lumas()):
+    def join_next(chroma: torch.Tensor) -> Image.Image | np.ndarray | torch.Tensor:
         luma = waiting.popleft()
-        yield pipe.image_processor.postprocess(luma, luma, saturation * colors.chroma, None, output_type)
+        return pipe.image_processor.postprocess(luma, luma, saturation * chroma, None, output_type)
+
+    return (join_next(colors.chroma) for colors in paint_film(brush, lumas()))
