@@ -285,10 +285,9 @@ class Journal:
                 try:
                     yield
                     self._connection.execute("COMMIT")
-                except BaseException:
-                    if self._connection.in_transaction:  # a full disk has rolled it back already
+                finally:
+                    if self._connection.in_transaction:  # something went wrong; a full disk has rolled it back already
                         self._connection.execute("ROLLBACK")
-                    raise
             except sqlite3.Error as error:
                 raise JournalError(f"the journal cannot be written: {error}") from error
 

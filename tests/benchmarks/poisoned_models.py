@@ -89,7 +89,7 @@ def attempt(sound: Path, mutant, scratch: Path) -> dict:
             with contextlib.suppress(BaseException):  # all that is not told is a traceback
                 try:
                     outcome = act()
-                except BaseException as error:
+                except Exception as error:
                     outcome = f"traceback: {type(error).__name__}: {str(error)[:200]}"
             (scratch / "outcome").write_text(outcome)
             os._exit(0)

@@ -6,6 +6,7 @@ import re
 import shutil
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -232,13 +233,12 @@ class Session:
         )
         try:
             notes = save_photo(unfinished, rows, photo, record)
-        except BaseException:
+            for old in results.iterdir():
+                old.unlink(missing_ok=True)
+            name = f"results/{_NOT_IN_NAMES.sub('', stem)[:_LONGEST_STEM].strip() or 'photo'}.color-{seed}{suffix}"
+            os.replace(unfinished, self.folder / name)
+        finally:
             unfinished.unlink(missing_ok=True)
-            raise
-        for old in results.iterdir():
-            old.unlink(missing_ok=True)
-        name = f"results/{_NOT_IN_NAMES.sub('', stem)[:_LONGEST_STEM].strip() or 'photo'}.color-{seed}{suffix}"
-        os.replace(unfinished, self.folder / name)
         return name, notes
 
 
@@ -256,11 +256,11 @@ def _rows(version: Version, luma: torch.Tensor, codes: np.ndarray | None, mask: 
 
 
 def _read_or_remove(path: Path) -> Photo:
-    try:
-        return read_photo(path)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    with ExitStack() as on_failure:
+        on_failure.callback(path.unlink, missing_ok=True)
+        photo = read_photo(path)
+        on_failure.pop_all()
+    return photo
 
 
 def seen_in_srgb(photo: Original) -> np.ndarray:
