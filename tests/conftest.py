@@ -1,5 +1,6 @@
 """Tiny real components: the same classes as in the wheel, small enough for a CPU."""
 
+import io
 import json
 from pathlib import Path
 
@@ -191,3 +192,24 @@ def album(tmp_path, photo):
         Image.fromarray(np.roll(pixels, 7 * number, axis=1)).save(folder / f"{number}.jpg")
         Image.fromarray(np.roll(pixels, 9 * number, axis=0)).save(folder / "1936" / f"old {number}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    """A tiny model in a folder, with enough steps to be stopped among them."""
+    folder = tmp_path_factory.mktemp("model")
+    pipeline = make_pipeline()
+    pipeline.register_to_config(default_num_inference_steps=12)
+    pipeline.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def jpeg():
+    """A photo that says something of itself."""
+    from skimage.data import camera
+
+    stream = io.BytesIO()
+    pixels = Image.fromarray(camera()[100:280:3, 80:350:3].astype(np.uint8))
+    pixels.save(stream, "JPEG", quality=95, icc_profile=SRGB, xmp=TURNED_XMP, dpi=(600, 600))
+    return stream.getvalue()
