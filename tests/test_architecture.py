@@ -89,7 +89,7 @@ HEAVY = {
     "tiff_file": {"color_space", "exif", "photo"},
     "reading": {"color_space", "exif", "formats", "photo", "refused", "xmp", *FORMATS},
     "writing": {"exif", "photo", "provenance", "workplace", "jpeg_file", "png_file", "tiff_file"},
-    "doubt_picture": set(),
+    "doubt_picture": {"photo"},
     "reference": {"color_space", "photo", "reading"},
     "painting": {"color_space", "gray", "photo", "provenance"},
     "workers": {
@@ -120,7 +120,7 @@ WEB = {
     "__init__": set(),
     "wishes": set(),
     "session": {"wishes", "color_space", "gray", "painting", "photo", "provenance", "reading", "workers", "writing"},
-    "studio": {"session", "wishes", "painting", "photo", "reading", "workers"},
+    "studio": {"session", "wishes", "painting", "photo", "reading", "reference", "workers"},
     "page": {"studio"},
     "server": {"page", "studio", "workplace"},
     "command": {"server", "tasks", "workers"},

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from colorize_pipeline.apps.photo import round_to_eight_bit
 from colorize_pipeline.color import join
 
 
@@ -35,8 +36,7 @@ def draw_doubt(luma: torch.Tensor, doubt: torch.Tensor) -> Image.Image:
     height, width = luma.shape
     scale = min(1.0, _LONGEST_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    eight_bit = (luma.numpy() >> 8 if luma.dtype == torch.uint16 else luma.numpy()).astype(np.uint8)
-    gray = np.asarray(Image.fromarray(eight_bit).resize(size, Image.Resampling.BOX))
+    gray = np.asarray(Image.fromarray(round_to_eight_bit(luma.numpy())).resize(size, Image.Resampling.BOX))
     gray = _DARKEST + gray * ((_BRIGHTEST - _DARKEST) / 255)
     photo = Image.fromarray(join(torch.from_numpy(gray.round().astype(np.uint8)), _tint(doubt)).numpy())
 

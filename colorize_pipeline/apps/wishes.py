@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,25 +127,22 @@ def check_wishes(settings: Settings, source: str) -> None:
     """
     from PIL import Image
 
-    from colorize_pipeline.apps.photo import PHOTO_ERRORS
+    from colorize_pipeline.apps.photo import PHOTO_ERRORS, limit_megapixels, reason_of
     from colorize_pipeline.apps.reading import read_photo
 
-    Image.MAX_IMAGE_PIXELS = settings.max_megapixels * 500_000
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        sizes = {}
-        for layer, read, option in ((settings.strokes, read_strokes, "--hints"), (settings.mask, read_mask, "--mask")):
-            try:
-                if layer is not None:
-                    image = read(layer.path)
-                    sizes[option] = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
-            except PHOTO_ERRORS as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise WishError(f"{layer.path}: {reason}", option) from error
+    limit_megapixels(settings.max_megapixels)
+    sizes = {}
+    for layer, read, option in ((settings.strokes, read_strokes, "--hints"), (settings.mask, read_mask, "--mask")):
         try:
-            width, height = read_photo(Path(source)).size
-        except PHOTO_ERRORS:  # the run says so, as of any photo
-            return
+            if layer is not None:
+                image = read(layer.path)
+                sizes[option] = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
+        except PHOTO_ERRORS as error:
+            raise WishError(f"{layer.path}: {reason_of(error, settings.max_megapixels)}", option) from error
+    try:
+        width, height = read_photo(Path(source)).size
+    except PHOTO_ERRORS:  # the run says so, as of any photo
+        return
     for option, size in sizes.items():
         if size != (width, height):
             raise WishError(

@@ -20,6 +20,7 @@ from PIL import Image
 from colorize_pipeline.apps.painting import Painting, paint_photo
 from colorize_pipeline.apps.photo import PHOTO_ERRORS, Photo, limit_megapixels, reason_of
 from colorize_pipeline.apps.reading import read_photo
+from colorize_pipeline.apps.reference import read_reference
 from colorize_pipeline.apps.web.session import RESULT_SUFFIXES, Session, Version, seen_in_srgb
 from colorize_pipeline.apps.web.wishes import Wishes, hints_of, parse_wishes
 from colorize_pipeline.apps.workers import Model, noise_seed
@@ -176,7 +177,7 @@ class Studio:
         if not seeds:
             return
         photo, gone = read_photo(session.photo.path), threading.Event()
-        reference = read_photo(session.reference) if session.reference and wishes.use_reference else None
+        reference = read_reference(session.reference) if session.reference and wishes.use_reference else None
         steps_done = [0]
         num_steps = len(seeds) * self.record.settings["num_inference_steps"]
         work = (session, photo, reference, wishes, gone, steps_done)
@@ -197,7 +198,7 @@ class Studio:
         seed: int,
         session: Session,
         photo: Photo,
-        reference: Photo | None,
+        reference: Image.Image | None,
         wishes: Wishes,
         gone: threading.Event,
         steps_done: list[int],
@@ -213,7 +214,7 @@ class Studio:
                 photo,
                 [noise_seed(session.photo.sha256, None, seed)],
                 hints=hints_of(strokes, photo.size),
-                reference_image=None if reference is None else reference.image,
+                reference_image=reference,
                 callback_on_step_end=after_step,
             )
             return replace(painting, luma=session.photo.luma)
