@@ -55,7 +55,7 @@ def denoise(
     noise = randn_tensor(shape, generator=generator, device=luminance.device, dtype=torch.float32)
     sample = noise * scheduler.init_noise_sigma
     asked, known = hints[:, :2], hints[:, 2:] > 0
-    is_enforced = bool(known.any()) and can_enforce(pipeline)
+    is_enforced = bool(known.any()) and _can_enforce(pipeline)
     hints = hints if pipeline.accepts_hints else None
     step_arguments = {}
     if "generator" in inspect.signature(scheduler.step).parameters:
@@ -90,7 +90,7 @@ def denoise(
     return torch.where(known, asked, sample) if is_enforced else sample
 
 
-def can_enforce(pipeline: DiffusionPipeline) -> bool:
+def _can_enforce(pipeline: DiffusionPipeline) -> bool:
     """Whether known chroma can take its place in the sample: the network's is chroma, and its noise can be told."""
     return pipeline.unet.config.out_channels == 2 and hasattr(pipeline.scheduler, "add_noise")
 

@@ -122,11 +122,10 @@ def main(config: TrainingConfig) -> None:
                     features = encoder(batch["encoder_luminance"].to(accelerator.device), clean_sample.shape[2:])
                 features = features * batch["conditioned"].to(accelerator.device)[:, None, None, None]
             # A photo is seen once and noised several times.
-            clean_sample, luminance, hints = (
-                planes.repeat_interleave(config.noises_per_photo, dim=0) for planes in (clean_sample, luminance, hints)
+            clean_sample, luminance, hints, features = (
+                None if planes is None else planes.repeat_interleave(config.noises_per_photo, dim=0)
+                for planes in (clean_sample, luminance, hints, features)
             )
-            if encoder:
-                features = features.repeat_interleave(config.noises_per_photo, dim=0)
             noise, timesteps = noise.flatten(end_dim=1), timesteps.flatten()
             noisy_sample = noise_scheduler.add_noise(clean_sample, noise, timesteps)
             model_input = build_model_input(noisy_sample, luminance, hints if config.with_hints else None, features)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 # Other answers that a photo is compared with for its picture of doubt.
-_DOUBT_SAMPLES = 6
+DOUBT_SAMPLES = 6
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def _paint(
             read_strokes(settings.strokes.path) if settings.strokes else list(settings.points) or None,
             read_mask(settings.mask.path) if settings.mask else None,
             model.reference,
-            _DOUBT_SAMPLES if settings.doubt else 0,
+            DOUBT_SAMPLES if settings.doubt else 0,
         )
     except (*PHOTO_ERRORS, RuntimeError) as error:  # RuntimeError: a photo too large for the device's memory
         paintings = _failure(error, settings)

@@ -23,12 +23,11 @@ from colorize_pipeline.apps.reading import read_photo
 from colorize_pipeline.apps.reference import read_reference
 from colorize_pipeline.apps.web.session import RESULT_SUFFIXES, Session, Version, seen_in_srgb
 from colorize_pipeline.apps.web.wishes import Wishes, hints_of, parse_wishes
-from colorize_pipeline.apps.workers import Model, noise_seed
+from colorize_pipeline.apps.workers import DOUBT_SAMPLES, Model, noise_seed
 
 
 VERSIONS_AT_A_TIME = 4
 MAX_VERSIONS = 12
-_DOUBT_SAMPLES = 6
 _DOUBT_COLOR = (255, 0, 170)  # no photo has it
 _POLL_SECONDS = 0.2
 _GONE = "the photo is no longer here: drop it again"
@@ -243,7 +242,7 @@ class Studio:
             (doubt,) = pipe(
                 seen,
                 hints=hints_of(wishes.colors, (width, height)),
-                ensemble_size=_DOUBT_SAMPLES,
+                ensemble_size=DOUBT_SAMPLES,
                 output_uncertainty=True,
                 generator=torch.Generator().manual_seed(noise_seed(session.photo.sha256, None, wishes.version)),
                 callback_on_step_end=after_step,
