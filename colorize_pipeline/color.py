@@ -131,6 +131,7 @@ def join_blocks(
     luma: torch.Tensor,
     chroma: torch.Tensor,
     adapt: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    to_codes: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """
     Do the work of [`join`] in blocks of rows, so that a large photo need not be in memory as a whole.
@@ -140,6 +141,7 @@ def join_blocks(
         adapt (callable, *optional*):
             Called as `adapt(codes, difference)` with a block of `luma` and the `(3, rows, width)` that chroma adds to
             it, white = 1; gives the difference in another RGB space, whose gray `luma` is.
+        to_codes (callable, *optional*): Takes the place of [`round_to_luma`].
 
     Returns:
         Iterator of `(rows, rgb)`: a slice, and the codes `(rows, width, 3)` of these rows.
@@ -156,9 +158,20 @@ def join_blocks(
         difference = chroma_to_rgb_difference(block)  # (3, rows, W)
         difference = white * (difference if adapt is None else adapt(luma[rows], difference))
         difference = difference * gamut_scale(gray, difference, white)
-        red, blue = difference[0].round(), difference[2].round()
-        green = -((_K_R * red + _K_B * blue) / _K_G).round()
-        yield rows, torch.stack([(gray + offset).to(luma.dtype) for offset in (red, green, blue)], dim=-1)
+        offsets = (round_to_luma if to_codes is None else to_codes)(gray, difference)
+        yield rows, torch.stack([(gray + offset).to(luma.dtype) for offset in offsets], dim=-1)
+
+
+def round_to_luma(gray: torch.Tensor, difference: torch.Tensor) -> torch.Tensor:
+    """
+    Round what is added to a gray, in codes, so that its luma stays: red and blue, and then green as [`join`] says.
+
+    Args:
+        gray (`torch.Tensor` of shape `(...)`): Luma; here it makes no difference.
+        difference (`torch.Tensor` of shape `(3, ...)`): `R - Y'`, `G - Y'`, `B - Y'`, whose luma is 0.
+    """
+    red, blue = difference[0].round(), difference[2].round()
+    return torch.stack((red, -((_K_R * red + _K_B * blue) / _K_G).round(), blue))
 
 
 def resize_matrix(in_size: int, out_size: int) -> torch.Tensor:

@@ -91,7 +91,8 @@ HEAVY = {
     "writing": {"exif", "photo", "provenance", "workplace", "jpeg_file", "png_file", "tiff_file"},
     "doubt_picture": {"photo"},
     "reference": {"color_space", "photo", "reading"},
-    "painting": {"color_space", "gray", "photo", "provenance"},
+    "same_look": {"color_space"},
+    "painting": {"color_space", "gray", "photo", "provenance", "same_look"},
     "workers": {
         "doubt_picture",
         "formats",
@@ -119,7 +120,18 @@ HEAVY = {
 WEB = {
     "__init__": set(),
     "wishes": set(),
-    "session": {"wishes", "color_space", "gray", "painting", "photo", "provenance", "reading", "workers", "writing"},
+    "session": {
+        "wishes",
+        "color_space",
+        "gray",
+        "painting",
+        "photo",
+        "provenance",
+        "reading",
+        "same_look",
+        "workers",
+        "writing",
+    },  # fmt: skip
     "studio": {"session", "wishes", "painting", "photo", "reading", "reference", "workers"},
     "page": {"studio"},
     "server": {"page", "studio", "workplace"},

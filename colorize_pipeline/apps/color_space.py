@@ -1,15 +1,11 @@
 """
 Color spaces: what the codes of a photo look like, and profiles for results that look the same.
 
-Colors are made for sRGB. In a photo of another RGB space they are carried over, so that the photo looks as its twin in
-sRGB would; its gray is the luma codes of the values in the file, and stays what it is, code for code.
-
 Source: ICC.1:2022 for profiles (sections 7.2, 8.3, 8.4, 10.6, 10.18), IEC 61966-2-1 for sRGB.
 """
 
 import io
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -32,7 +28,7 @@ _PRIMARIES = {1: PRIMARIES_SRGB, 9: PRIMARIES_2020, 12: PRIMARIES_P3}
 _GAMMAS = {1: 2.4, 4: 2.2, 5: 2.8, 6: 2.4, 8: 1.0, 14: 2.4, 15: 2.4}
 _SRGB_TRANSFER, _UNSPECIFIED = 13, 2
 
-_CODES = np.arange(65_536) / 65_535
+CODES = np.arange(65_536) / 65_535  # those of 16 bit, white = 1
 _NEAR_SRGB = 2e-3  # profiles of sRGB by its many makers differ by less; in linear light
 _TABLE_ENTRIES = 4096
 # Parameters of a parametric curve by its number, and what the rest of g, a, b, c, d, e, f are then (10.18).
@@ -66,7 +62,7 @@ class RgbSpace:
 
 @cache
 def srgb() -> RgbSpace:
-    return space_of(PRIMARIES_SRGB, srgb_light(_CODES))
+    return space_of(PRIMARIES_SRGB, srgb_light(CODES))
 
 
 def srgb_light(values: np.ndarray) -> np.ndarray:
@@ -96,7 +92,7 @@ def space_of(primaries: tuple[float, ...], curve: np.ndarray) -> RgbSpace:
 
 
 def gamma_curve(gamma: float) -> np.ndarray:
-    return _CODES**gamma
+    return CODES**gamma
 
 
 def profile_of_code_points(primaries: int, transfer: int) -> tuple[bytes | None, str]:
@@ -166,21 +162,21 @@ def _read_curve(tag: bytes) -> np.ndarray:
     if tag[:4] == b"curv":
         count = struct.unpack(">I", tag[8:12])[0]
         if count == 0:
-            return _CODES.copy()
+            return CODES.copy()
         if count == 1:
             return gamma_curve(struct.unpack(">H", tag[12:14])[0] / 256)
         table = np.frombuffer(tag[12:], ">u2", count=min(count, (len(tag) - 12) // 2)) / 65_535
-        return np.interp(_CODES, np.linspace(0, 1, len(table)), table)
+        return np.interp(CODES, np.linspace(0, 1, len(table)), table)
     if tag[:4] != b"para" or (number := struct.unpack(">H", tag[8:10])[0]) not in _PARAMETERS:
         raise ValueError("the ICC profile has a tone curve of an unknown kind")
     names = _PARAMETERS[number]
     values = struct.unpack(f">{len(names)}i", tag[12 : 12 + 4 * len(names)])
     p = dict.fromkeys("gabcdef", 0.0) | {"a": 1.0} | {k: v / 65_536 for k, v in zip(names, values, strict=True)}
-    power = np.maximum(p["a"] * _CODES + p["b"], 0) ** p["g"]
+    power = np.maximum(p["a"] * CODES + p["b"], 0) ** p["g"]
     if number < 3:  # c is an offset, and the curve begins where the power does
         start = -p["b"] / p["a"] if p["a"] else 0.0
-        return np.clip(np.where(_CODES >= start, power + p["c"], p["c"]), 0, 1)
-    return np.clip(np.where(_CODES >= p["d"], power + p["e"], p["c"] * _CODES + p["f"]), 0, 1)
+        return np.clip(np.where(CODES >= start, power + p["c"], p["c"]), 0, 1)
+    return np.clip(np.where(CODES >= p["d"], power + p["e"], p["c"] * CODES + p["f"]), 0, 1)
 
 
 def rgb_profile_of_gray(icc_profile: bytes) -> bytes:
@@ -214,7 +210,7 @@ def build_profile(space: RgbSpace, model: str = "RGB", curve: bytes | None = Non
         model (`str`, *optional*, defaults to `"RGB"`): Or `"GRAY"`, of the same tones.
         curve (`bytes`, *optional*): The tone curve as an element of a profile. Defaults to a table of `space`.
     """
-    table = np.interp(np.linspace(0, 1, _TABLE_ENTRIES), _CODES, space.curves[0])
+    table = np.interp(np.linspace(0, 1, _TABLE_ENTRIES), CODES, space.curves[0])
     codes = np.rint(np.clip(table, 0, 1) * 65_535).astype(">u2").tobytes()
     curve = curve or b"curv\0\0\0\0" + struct.pack(">I", _TABLE_ENTRIES) + codes
     words = b"by the tones of the photo\0"
@@ -277,47 +273,3 @@ def srgb_of_cmyk(image: Image.Image, icc_profile: bytes) -> tuple[Image.Image, s
         return image.convert("RGB"), f"the ICC profile is left out: it is damaged ({error})"
     shown.info.pop("icc_profile", None)
     return shown, "CMYK is shown in sRGB, by its profile"
-
-
-def srgb_gray(space: RgbSpace) -> np.ndarray:
-    """
-    Give the gray of sRGB that looks as each gray of a space.
-
-    Returns:
-        `np.ndarray` of shape `(65536,)`, `uint16`.
-    """
-    return np.rint(np.clip(srgb_value(space.gray_light()), 0, 1) * 65_535).astype(np.uint16)
-
-
-def carry_over(space: RgbSpace) -> Callable:
-    """
-    Give the function by which [`colorize_pipeline.color.join_blocks`] paints a photo of this space.
-
-    It takes codes of gray and what chroma adds to their look in sRGB, and gives what is to be added to the codes, so
-    that the colors are the same ones.
-    """
-    import torch
-
-    from colorize_pipeline.color import LUMA_WEIGHTS, gamut_scale
-
-    weights = torch.tensor(LUMA_WEIGHTS)[:, None, None]
-    tone = torch.from_numpy(srgb_gray(space).astype(np.float32) / 65_535)
-    light = torch.from_numpy(srgb().curves[0].astype(np.float32))
-    matrix = torch.from_numpy(np.linalg.solve(space.matrix, srgb().matrix).astype(np.float32))
-    # Steps of equal size in the square root of light: as fine near black as curves are steep there.
-    values = [np.interp(_CODES**2, np.maximum.accumulate(curve), _CODES) for curve in space.curves]
-    values = torch.from_numpy(np.stack(values).astype(np.float32))  # (3, 65536)
-
-    def adapt(codes: torch.Tensor, difference: torch.Tensor) -> torch.Tensor:
-        steps = codes.to(torch.int32) * (257 if codes.dtype == torch.uint8 else 1)
-        gray = tone[steps]  # (rows, W)
-        seen = gray + difference * gamut_scale(gray, difference, 1.0)  # (3, rows, W) in sRGB
-        linear = light[(seen.clamp(0, 1) * 65_535).round().to(torch.int32)]
-        linear = torch.einsum("ij,jhw->ihw", matrix, linear)
-        steps = (linear.clamp(0, 1).sqrt() * 65_535).round().to(torch.int32)
-        stored = torch.stack([table[channel] for table, channel in zip(values, steps, strict=True)])
-        # What looks the same has another luma in each space, and gives way to the gray. (To go along the gray is as
-        # good as the shortest way in CIELAB, within 0.03.)
-        return stored - (weights * stored).sum(dim=0)
-
-    return adapt

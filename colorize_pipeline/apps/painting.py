@@ -16,6 +16,7 @@ from colorize_pipeline.apps import color_space
 from colorize_pipeline.apps.gray import luma_of
 from colorize_pipeline.apps.photo import Photo
 from colorize_pipeline.apps.provenance import SOFTWARE, Record
+from colorize_pipeline.apps.same_look import carry_over, look_in_srgb, round_as_seen
 from colorize_pipeline.color import join_blocks
 from colorize_pipeline.doubt import expected_error
 from colorize_pipeline.hints import HintWarning
@@ -62,9 +63,10 @@ class Painting:
 
     def blocks(self) -> Iterator[np.ndarray]:
         """RGB codes `(rows, width, 3)`, from the top; `rgb_to_luma` of them is the luma, in any space."""
-        adapt = None if self.space is None else color_space.carry_over(self.space)
+        adapt = None if self.space is None else carry_over(self.space)
+        to_codes = round_as_seen(self.space) if self.space and self.dtype == np.uint8 else None
         before = self.outside.blocks() if isinstance(self.outside, Painting) else None  # of the same rows
-        for rows, block in join_blocks(self.luma, self.chroma, adapt):
+        for rows, block in join_blocks(self.luma, self.chroma, adapt, to_codes):
             codes = block.numpy()
             if self.mask is not None:
                 outside = self.outside[rows] if before is None else next(before)
@@ -215,14 +217,3 @@ def _revision(pipe: "ColorizationPipeline") -> str:
             while part := file.read(1 << 20):
                 digest.update(part)
     return f"sha256:{digest.hexdigest()}" if files else "unknown"
-
-
-def look_in_srgb(luma: torch.Tensor, space: color_space.RgbSpace) -> torch.Tensor:
-    """Give the gray that a photo of another space would have in sRGB, at 16 bit."""
-    tone = torch.from_numpy(color_space.srgb_gray(space).astype(np.int32))
-    looked_up = torch.empty(luma.shape, dtype=torch.uint16)
-    factor = 257 if luma.dtype == torch.uint8 else 1
-    for start in range(0, len(luma), 512):
-        rows = slice(start, start + 512)
-        looked_up[rows] = tone[luma[rows].to(torch.int32) * factor].to(torch.uint16)
-    return looked_up

@@ -16,10 +16,11 @@ from PIL import Image
 
 from colorize_pipeline.apps import color_space
 from colorize_pipeline.apps.gray import luma_of
-from colorize_pipeline.apps.painting import Painting, look_in_srgb
+from colorize_pipeline.apps.painting import Painting
 from colorize_pipeline.apps.photo import Photo, round_to_eight_bit
 from colorize_pipeline.apps.provenance import Record, identify_gray
 from colorize_pipeline.apps.reading import read_photo
+from colorize_pipeline.apps.same_look import look_in_srgb
 from colorize_pipeline.apps.web.wishes import Wishes, describe, mask_of
 from colorize_pipeline.apps.workers import noise_seed
 from colorize_pipeline.apps.writing import save_photo
