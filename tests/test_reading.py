@@ -11,6 +11,7 @@ import tifffile
 from conftest import SHARED, SRGB, TURNED_XMP, UPRIGHT_XMP
 from PIL import Image
 
+from colorize_pipeline.apps.color_space import build_profile, srgb
 from colorize_pipeline.apps.photo import PHOTO_ERRORS
 from colorize_pipeline.apps.reading import count_pages, find_photos, read_photo, turn_upright
 
@@ -98,8 +99,45 @@ def test_gray_tiffs_of_every_depth_are_read_as_they_look(tmp_path):
     wide = codes.astype(np.uint32) * 65_537
     assert read("wide.tif", wide, photometric="minisblack") == codes.tolist()
     assert read("real.tif", (codes / 65_535).astype(np.float32), photometric="minisblack") == codes.tolist()
+    assert read("half.tif", np.array([[0, 0.5, 1]], np.float16), photometric="minisblack") == [[0, 32768, 65535]]
+    ten = np.array([[1023, 0, 511, 1, 2, 3, 4, 5]], np.uint16)
+    assert read("ten.tif", ten, bitspersample=10, rowsperstrip=1)[0][:4] == [65535, 0, 32735, 64]
     # L* of 100 / 255 * 128 is a light of 0.186, for which sRGB has the code 119.
     assert read("lab.tif", np.full((2, 2, 3), 128, np.uint8), photometric="cielab") == [[119, 119], [119, 119]]
+
+
+@pytest.mark.parametrize("compression", ["lerc", "jpeg2000", "jpegxl", "png", "webp", "lzma", "zstd"])
+def test_tiffs_in_compressions_that_pillow_does_not_know_are_read_code_for_code(tmp_path, compression):
+    options = {"compressionargs": {"lossless": True, "level": 100}} if compression == "webp" else {}
+    for number, codes in enumerate([random_codes(32, 40, 3, dtype=np.uint8), random_codes(32, 40)]):
+        if compression == "webp" and number == 1:
+            continue  # it has 8 bit
+        photometric = "rgb" if codes.ndim == 3 else "minisblack"
+        tifffile.imwrite(tmp_path / "in.tif", codes, photometric=photometric, compression=compression, **options)
+
+        assert np.array_equal(codes_of(read_photo(tmp_path / "in.tif")), codes)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colors_that_were_multiplied_with_their_opacity_are_divided_by_it_and_that_is_said(tmp_path, dtype):
+    white = np.iinfo(dtype).max
+    alpha = np.array([[0, white // 2, white]], dtype)
+    for samples in (1, 3):
+        meant = np.full((1, 3, samples), white // 5, dtype)
+        held = (meant.astype(float) * alpha[..., None] / white).round().astype(dtype)
+        tifffile.imwrite(
+            tmp_path / "in.tif",
+            np.concatenate([held, alpha[..., None]], axis=2),
+            photometric="rgb" if samples == 3 else "minisblack",
+            planarconfig="contig",
+            extrasamples=["assocalpha"],
+        )
+
+        photo = read_photo(tmp_path / "in.tif")
+
+        codes = codes_of(photo).reshape(1, 3, -1)[..., :samples].astype(int)
+        assert np.array_equal(photo.alpha, alpha) and np.abs(codes - meant)[0, 1:].max() <= 1
+        assert "multiplied with its opacity" in photo.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -238,6 +276,7 @@ def test_files_that_are_no_photos_are_refused_by_name_and_photos_are_read_under_
         ("x.png", b"%PDF-1.7" + bytes(60), "PDF"),
         ("x.heic", heic, "HEIC"),
         ("x.jpg", b"<html>" + bytes(60), "no JPEG, PNG, TIFF"),
+        ("x.jpg", imagecodecs.ljpeg_encode(sensor, bitspersample=16), "a JPEG of 16 bit"),
     ):
         if data:
             (tmp_path / name).write_bytes(data)
@@ -296,9 +335,12 @@ def test_a_color_space_that_a_png_names_in_its_own_way_becomes_a_profile(tmp_pat
 def test_a_profile_that_cannot_be_used_is_left_out_and_said_so(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "in.png", icc_profile=SRGB[:16] + b"GRAY" + SRGB[20:])
 
-    photo = read_photo(tmp_path / "in.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "color.jpg", icc_profile=build_profile(srgb(), "GRAY"))
+    Image.new("CMYK", (8, 8)).save(tmp_path / "ink.jpg", icc_profile=SRGB)
 
-    assert photo.icc_profile is None and "ICC" in photo.notes[0]
+    for name in ("in.png", "color.jpg", "ink.jpg"):
+        photo = read_photo(tmp_path / name)
+        assert photo.icc_profile is None and "the ICC profile is left out" in photo.notes[0]
 
 
 @pytest.mark.skipif(not (SHARED / "badimages").is_dir(), reason="the corpus of bad images is not part of the project")

@@ -77,3 +77,16 @@ def write_jpeg(file, image: Image.Image, photo: Photo) -> list[str]:
 def fits(xmp: bytes) -> bool:
     """Whether a packet fits into a segment."""
     return len(_XMP_NAME) + len(xmp) <= _MAX_SEGMENT
+
+
+def why_not_read(head: bytes) -> str | None:
+    """Give a reason if a file begins as a JPEG that decoders of photos do not know; `None` for all others."""
+    start = 2
+    while head.startswith(b"\xff\xd8\xff") and start + 5 <= len(head) and head[start] == 0xFF:
+        kind, depth = head[start + 1], head[start + 4]
+        if kind in range(0xC0, 0xD0) and kind not in (0xC4, 0xC8, 0xCC):  # a frame (ITU-T T.81, table B.1)
+            if depth != 8:
+                return f"a JPEG of {depth} bit a channel is not read: save it as TIFF of 16 bit"
+            return None
+        start += 2 + int.from_bytes(head[start + 2 : start + 4])
+    return None

@@ -1,6 +1,7 @@
 """A photo, and what its file said about it."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +15,8 @@ from colorize_pipeline.apps.exif import Exif
 PHOTO_ERRORS = (
     OSError, ValueError, SyntaxError, TypeError, OverflowError, MemoryError, Image.DecompressionBombError
 )  # fmt: skip
+
+_ROWS_PER_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -82,22 +85,27 @@ class Stored:
     notes: tuple[str, ...] = ()
 
 
+def by_rows(codes: np.ndarray, dtype: type, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Convert codes of a large photo in blocks of rows: what is held in between is small."""
+    converted = np.empty(codes.shape, dtype)
+    for start in range(0, len(codes), _ROWS_PER_BLOCK):
+        converted[start : start + _ROWS_PER_BLOCK] = convert(codes[start : start + _ROWS_PER_BLOCK])
+    return converted
+
+
 def scale_codes(codes: np.ndarray, depth: int) -> np.ndarray:
-    """Stretch codes of 9 to 16 bits to 16."""
+    """Stretch codes of 1 to 16 bits to 16."""
     if depth == 16:
         return codes.astype(np.uint16, copy=False)
     white = (1 << depth) - 1
-    return ((codes.astype(np.uint32) * 65_535 + white // 2) // white).astype(np.uint16)
+    return by_rows(codes, np.uint16, lambda rows: (rows.astype(np.uint32) * 65_535 + white // 2) // white)
 
 
 def round_to_eight_bit(codes: np.ndarray) -> np.ndarray:
-    """Round 16-bit codes to 8 bit, white to white, in blocks of rows; 8-bit codes pass."""
+    """Round 16-bit codes to 8 bit, white to white; 8-bit codes pass."""
     if codes.dtype == np.uint8:
         return codes
-    rounded = np.empty(codes.shape, np.uint8)
-    for start in range(0, len(codes), 512):
-        rounded[start : start + 512] = (codes[start : start + 512].astype(np.uint32) + 128) // 257
-    return rounded
+    return by_rows(codes, np.uint8, lambda rows: (rows.astype(np.uint32) + 128) // 257)
 
 
 def reason_of(error: BaseException, max_megapixels: int) -> str:

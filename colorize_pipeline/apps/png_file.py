@@ -27,7 +27,6 @@ _ARCHIVE_HINT = "16-bit color needs two more packages, those of the extra `archi
 
 _SRGB_GAMMA = 0.45455  # what files of sRGB say in gAMA (section 11.3.2.5)
 _COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels (section 6.1)
-_LEVEL = 3  # of zlib: twice as fast as its default, and a few percent larger
 
 
 def read_chunks(data) -> Iterator[tuple[bytes, bytes]]:
@@ -188,7 +187,8 @@ def write_png(file, blocks: Iterable[np.ndarray], shape: tuple[int, int, int], c
     height, width, channels = shape
     header = struct.pack(">2I5B", width, height, 16, _COLOR_TYPES[channels], 0, 0, 0)
     file.write(SIGNATURE + _chunk(b"IHDR", header) + b"".join(chunks))
-    packer = zlib.compressobj(_LEVEL)
+    # The noise of scans repeats nothing that is worth looking for: this is three times as fast, and 1 to 5% larger.
+    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
     above = np.zeros(2 * width * channels, np.uint8)
     for block in blocks:
         rows = np.ascontiguousarray(block.astype(">u2", copy=False)).view(np.uint8).reshape(len(block), -1)

@@ -18,6 +18,7 @@ from colorize_pipeline.apps.xmp import merge_packets, orientation_of, upright_xm
 # Source: CIPA DC-008, 4.6.8: the mark of Adobe RGB, with which cameras save themselves a profile.
 _INTEROPERABILITY_INDEX, _ADOBE_RGB = 1, b"R03"
 _ADOBE_GAMMA = 563 / 256  # Source: Adobe RGB (1998) Color Image Encoding, section 4.3.4.2
+_HEAD = 1 << 16  # bytes within which a JPEG says of which kind it is
 _GRAY_RADIUS = 2  # pixels around one whose blacks and whites are averaged, where gray is asked for
 
 _TURNS = {
@@ -76,14 +77,11 @@ def _read_tiff(path: Path, number: int | None) -> Stored:
     pixels, alpha, note = tiff_file.read_pixels(path, page)
     orientation, turned = page.described_by.number(ORIENTATION), False
     if pixels is None:
-        # Pillow 13 scrambles an uncompressed TIFF of orientation 5 to 8 that it maps into memory by name; not as a
-        # stream. It turns a TIFF while it loads it, and drops the tag.
-        with path.open("rb") as stream, _open(stream, ("TIFF",)) as file:
-            file.seek(page.number)
-            orientation, turned = file.getexif().get(ORIENTATION, 1), True
-            file.load()
-            pixels, alpha = tiff_file.true_gray_codes(file, page), _alpha(file)
-            pixels = pixels if isinstance(pixels, np.ndarray) else _bare(pixels)
+        try:
+            pixels, alpha, orientation = _read_tiff_by_pillow(path, page)
+            turned = True
+        except Image.UnidentifiedImageError:
+            pixels, alpha, note = tiff_file.decode_pixels(path, page)
     notes = [note] if note else []
     if len(pages) > 1 and number is None:
         notes.append(f"only the first of {len(pages)} pages is colorized")
@@ -94,6 +92,19 @@ def _read_tiff(path: Path, number: int | None) -> Stored:
     return Stored(
         pixels, alpha, orientation or 1, turned, exif, icc_profile, xmp, iptc, tiff_file.dpi_of(page), {}, tuple(notes)
     )
+
+
+def _read_tiff_by_pillow(
+    path: Path, page: tiff_file.Page
+) -> tuple[Image.Image | np.ndarray, np.ndarray | None, int | None]:
+    # Pillow 13 scrambles an uncompressed TIFF of orientation 5 to 8 that it maps into memory by name; not as a stream.
+    # It turns a TIFF while it loads it, and drops the tag.
+    with path.open("rb") as stream, Image.open(stream, formats=("TIFF",)) as file:
+        file.seek(page.number)
+        orientation = file.getexif().get(ORIENTATION, 1)
+        file.load()
+        pixels = tiff_file.true_gray_codes(file, page)
+        return pixels if isinstance(pixels, np.ndarray) else _bare(pixels), _alpha(file), orientation
 
 
 def _read_heic(path: Path) -> Stored:
@@ -118,7 +129,7 @@ def _read_heic(path: Path) -> Stored:
 def _read_other(path: Path) -> Stored:
     notes, chunks, found = [], {}, {}
     with path.open("rb") as stream:
-        with _open(stream, PHOTO_FORMATS) as file:
+        with _open(stream) as file:
             file.load()
             info, frames = dict(file.info), getattr(file, "n_frames", 1)
             segments = [(name, data) for name, data in getattr(file, "applist", [])]
@@ -162,12 +173,13 @@ def _read_other(path: Path) -> Stored:
     )  # fmt: skip
 
 
-def _open(stream: BinaryIO, formats: tuple[str, ...]) -> Image.Image:
+def _open(stream: BinaryIO) -> Image.Image:
     try:
-        return Image.open(stream, formats=formats)
+        return Image.open(stream, formats=PHOTO_FORMATS)
     except Image.UnidentifiedImageError as error:
-        kinds = KINDS if len(formats) > 1 else "TIFF of a kind that is known here"
-        raise ValueError(f"no {kinds}, or damaged") from error
+        stream.seek(0)
+        reason = jpeg_file.why_not_read(stream.read(_HEAD)) or f"no {KINDS}, or damaged"
+        raise ValueError(reason) from error
 
 
 def _bare(image: Image.Image) -> Image.Image:
@@ -250,6 +262,8 @@ def _in_depth(stored: Stored, depth: int | None) -> Stored:
         if stored.icc_profile and color_space.color_model(stored.icc_profile) == "CMYK":
             pixels, note = color_space.srgb_of_cmyk(pixels, stored.icc_profile)
             notes = (*notes, note)
+        elif stored.icc_profile:
+            notes = (*notes, "the ICC profile is left out: it is not one for CMYK")
         stored = replace(stored, icc_profile=None)
     return replace(stored, image=pixels, alpha=alpha, notes=notes)
 
@@ -304,4 +318,8 @@ def _result_profile(stored: Stored) -> tuple[bytes | None, str]:
             space = color_space.space_of(color_space.PRIMARIES_ADOBE, color_space.gamma_curve(_ADOBE_GAMMA))
             return color_space.build_profile(space), ""
         return None, ""
+    pixels = stored.image
+    is_gray = pixels.ndim == 2 if isinstance(pixels, np.ndarray) else pixels.mode in ("L", "LA", "La")
+    if color_space.color_model(stored.icc_profile) == "GRAY" and not is_gray:
+        return None, "the ICC profile is left out: it is one for gray, and the photo is in color"
     return color_space.result_profile(stored.icc_profile)

@@ -32,7 +32,7 @@ from colorize_pipeline.apps.exif import (
     read_directory,
     read_header,
 )
-from colorize_pipeline.apps.photo import Photo, scale_codes
+from colorize_pipeline.apps.photo import Photo, by_rows, scale_codes
 
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
@@ -40,9 +40,13 @@ _DESCRIPTION, _STRIPS, _SAMPLES, _ROWS, _STRIP_BYTES, _X, _Y, _PLANAR = 270, 273
 _UNIT, _EXTRA, _FORMAT, _XMP, _IPTC, _ICC = 296, 338, 339, 700, 33723, 34675
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK, _CIELAB, _ICCLAB, _SENSOR, _LINEAR_RAW = 0, 1, 2, 5, 8, 9, 32803, 34892
 _UNSIGNED, _FLOAT = 1, 3
+_PREMULTIPLIED, _OPACITY = 1, 2  # kinds of extra samples
+# Of 8-bit pictures those that Pillow's libtiff can unpack: none, fax, LZW, JPEG, deflate, PackBits, LZMA, Zstandard.
+_COMPRESSIONS_OF_PILLOW = (0, 1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000)
 _MAX_PAGES = 10_000
 _ROWS_PER_STRIP_BYTES = 1 << 20
 _MAX_CLASSIC = (1 << 32) - (64 << 20)  # offsets have 32 bits; metadata comes last
+_DIVIDED = "its colors were multiplied with its opacity, and are divided by it"
 _ARCHIVE_HINT = "this kind of TIFF needs two more packages, those of the extra `archive`: pip install -e '.[archive]'"
 
 
@@ -76,6 +80,12 @@ class Page:
     @property
     def size(self) -> tuple[int, int]:
         return self.number_of(_WIDTH), self.number_of(_HEIGHT)
+
+    @property
+    def kind_of_pixels(self) -> tuple[int, int, int, int]:
+        """The color model, how many samples a pixel has, how many bits the largest of them, and of what they are."""
+        depth = max(int(depth) for depth in self.numbers_of(_BITS) or [1])
+        return self.number_of(_PHOTOMETRIC), self.number_of(_SAMPLES, 1), depth, self.number_of(_FORMAT, _UNSIGNED)
 
     @property
     def is_reduced(self) -> bool:
@@ -139,18 +149,24 @@ def read_pixels(path: Path, page: Page) -> tuple[Image.Image | np.ndarray | None
     width, height = page.size
     if Image.MAX_IMAGE_PIXELS and width * height > 2 * Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError(f"{width} x {height} pixels")
-    photometric, samples = page.number_of(_PHOTOMETRIC), page.number_of(_SAMPLES, 1)
-    depths = [int(depth) for depth in page.numbers_of(_BITS)] or [1]
-    depth, kind = max(depths), page.number_of(_FORMAT, _UNSIGNED)
+    photometric, samples, depth, kind = page.kind_of_pixels
     if photometric in (_SENSOR, _LINEAR_RAW) or page.number_of(_COMPRESSION) == 34713:  # that of Nikon's raw files
         raise ValueError("a camera's raw file: develop it, export it as TIFF of 16 bit, and colorize that")
     if depth == 1 and samples == 1:
         return None, None, ""
     gray_sixteen = samples == 1 and kind == _UNSIGNED and depth <= 16 and photometric <= 1
     eight_bit = kind == _UNSIGNED and depth <= 8 and photometric in (0, 1, 2, 3, 5, 6)
-    if page.number is not None and (gray_sixteen or eight_bit or photometric == _CMYK and depth == 16):
-        return None, None, "16-bit CMYK is read at 8 bit" if photometric == _CMYK and depth == 16 else ""
+    known = page.number is not None and page.number_of(_COMPRESSION) in _COMPRESSIONS_OF_PILLOW
+    if known and (gray_sixteen or eight_bit or photometric == _CMYK and depth == 16):
+        if photometric == _CMYK and depth == 16:
+            return None, None, "16-bit CMYK is read at 8 bit"
+        return None, None, _DIVIDED if samples in (2, 4) and page.number_of(_EXTRA) == _PREMULTIPLIED else ""
+    return decode_pixels(path, page)
 
+
+def decode_pixels(path: Path, page: Page) -> tuple[Image.Image | np.ndarray, np.ndarray | None, str]:
+    """Read pixels without Pillow. Returns and raises as [`read_pixels`]."""
+    (width, height), (photometric, samples, depth, kind) = page.size, page.kind_of_pixels
     codes = _decode(path, page)
     if page.number_of(_PLANAR, 1) == 2 and codes.ndim == 3 and codes.shape[0] == samples:
         codes = np.moveaxis(codes, 0, 2)
@@ -168,9 +184,11 @@ def read_pixels(path: Path, page: Page) -> tuple[Image.Image | np.ndarray | None
     colors = 3 if photometric == _RGB else 1
     if codes.shape[2] < colors:
         raise ValueError("its directory and its pixels do not agree: it is damaged")
-    is_alpha = codes.shape[2] > colors and page.number_of(_EXTRA) in (1, 2)
-    alpha = np.ascontiguousarray(codes[:, :, colors]) if is_alpha else None
+    extra = page.number_of(_EXTRA) if codes.shape[2] > colors else 0
+    alpha = np.ascontiguousarray(codes[:, :, colors]) if extra in (_PREMULTIPLIED, _OPACITY) else None
     pixels = np.ascontiguousarray(codes[:, :, :3] if colors == 3 else codes[:, :, 0])
+    if extra == _PREMULTIPLIED:
+        pixels, note = _divided(pixels, alpha), "; ".join(filter(None, (note, _DIVIDED)))
     return pixels if pixels.dtype == np.uint16 else Image.fromarray(pixels), alpha, note
 
 
@@ -200,16 +218,28 @@ def _sixteen_bit(codes: np.ndarray, kind: int, depth: int) -> tuple[np.ndarray, 
     if kind == _UNSIGNED and codes.dtype == np.uint32 and depth == 32:
         if codes.max(initial=0) <= 65_535:
             raise ValueError("32 bit a channel of which the upper 16 are empty: save it with 16 bit a channel")
-        return ((codes.astype(np.uint64) + 32_768) // 65_537).astype(np.uint16), "32 bit a channel are read as 16"
+        codes = by_rows(codes, np.uint16, lambda rows: (rows.astype(np.uint64) + 32_768) // 65_537)
+        return codes, "32 bit a channel are read as 16"
     if kind == _FLOAT:
         low, high = float(codes.min()), float(codes.max())  # both are nan if any value is
         if 0 <= low and high <= 1:
-            return np.rint(codes * 65_535.0).astype(np.uint16), "numbers from 0 to 1 are read as 16 bit a channel"
+            # Half precision has no 65535.
+            codes = by_rows(codes, np.uint16, lambda rows: np.rint(rows.astype(np.float32) * 65_535))
+            return codes, "numbers from 0 to 1 are read as 16 bit a channel"
         raise ValueError(
             f"floating-point numbers from {low:.3g} to {high:.3g}, and nothing says which of them is white: save it"
             " with 16 bit a channel"
         )
     raise ValueError(f"{depth} bit a channel of a kind that is no photo's: save it with 8 or 16 bit a channel")
+
+
+def _divided(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Undo the multiplication of pixels with their opacity; where there is none they are black."""
+    white, divided = np.iinfo(pixels.dtype).max, np.zeros_like(pixels)
+    for row, opacity, result in zip(pixels, alpha, divided, strict=True):
+        opacity = opacity.astype(np.int64) if pixels.ndim == 2 else opacity.astype(np.int64)[:, None]
+        result[:] = np.minimum((row.astype(np.int64) * white + opacity // 2) // np.maximum(opacity, 1), white)
+    return divided
 
 
 def _gray_of_lightness(lightness: np.ndarray) -> np.ndarray:
@@ -276,7 +306,7 @@ def write_tiff(file, blocks: Iterable[np.ndarray], shape: tuple[int, int, int], 
     if photo.dpi:
         fields |= {_X: _fraction(photo.dpi[0], order), _Y: _fraction(photo.dpi[1], order), _UNIT: numbers(SHORT, 2)}
     if channels in (2, 4):
-        fields[_EXTRA] = numbers(SHORT, 2)  # opacity that the colors are not multiplied with
+        fields[_EXTRA] = numbers(SHORT, _OPACITY)  # opacity that the colors are not multiplied with
     if photo.texts.get("Comment") and _DESCRIPTION not in fields:
         fields[_DESCRIPTION] = Field(2, photo.texts["Comment"].encode() + b"\0")
     for tag, data in ((_XMP, photo.xmp), (_IPTC, photo.iptc), (_ICC, photo.icc_profile)):

@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace, folder: Path) -> None:
     model = make_checkpoint(folder / "model")
     chance = random.Random(arguments.seed)
     sources = sorted(path for root in arguments.folders for path in root.rglob("*") if path.is_file())
-    sources = [path for path in sources if path.suffix.lower() in _SUFFIXES and path.stat().st_size]
+    sources = [path for path in sources if path.stat().st_size]
     contents = [(path, path.read_bytes()) for path in sources]
     for index in range(arguments.variants):
         path, data = contents[index % len(sources)]
