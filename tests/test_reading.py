@@ -332,6 +332,18 @@ def test_a_color_space_that_a_png_names_in_its_own_way_becomes_a_profile(tmp_pat
     assert "damaged" in with_chunks((b"cHRM", bytes(32))).notes[0]
 
 
+def test_a_color_space_that_an_avif_names_by_numbers_becomes_a_profile_or_is_said_to_be_unknown(tmp_path):
+    codes = np.full((8, 8, 3), 90, np.uint8)
+
+    def read(primaries, transfer):
+        data = imagecodecs.avif_encode(codes, primaries=primaries, transfer=transfer)
+        (tmp_path / "in.avif").write_bytes(data)
+        return read_photo(tmp_path / "in.avif")
+
+    assert read(1, 13).icc_profile is None and read(12, 13).icc_profile[16:20] == b"RGB "
+    assert read(9, 16).icc_profile is None and "code points 9, 16" in read(9, 16).notes[0]
+
+
 def test_a_profile_that_cannot_be_used_is_left_out_and_said_so(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "in.png", icc_profile=SRGB[:16] + b"GRAY" + SRGB[20:])
 

@@ -88,6 +88,12 @@ def avif_depth(data: bytes) -> int:
     return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
 
 
+def avif_code_points(data: bytes) -> tuple[int, int] | None:
+    """Primaries and transfer as ITU-T H.273 counts them, where a file names its color space so (14496-12, 12.1.5)."""
+    at = data.find(b"colrnclx")
+    return struct.unpack(">2H", data[at + 8 : at + 12]) if 0 <= at < len(data) - 12 else None
+
+
 def decode_deep(path: Path, kind: str, depth: int) -> np.ndarray:
     """
     Decode more than 8 bit a channel.

@@ -154,6 +154,9 @@ def _read_other(path: Path) -> Stored:
         data = path.read_bytes()
         depth = boxed_file.jp2_depth(data) if kind == "JPEG2000" else boxed_file.avif_depth(data)
         found = {**found, **(boxed_file.jp2_metadata(data) if kind == "JPEG2000" else {})}
+        if kind == "AVIF" and not found["icc_profile"] and (points := boxed_file.avif_code_points(data)):
+            found["icc_profile"], note = color_space.profile_of_code_points(*points)
+            notes += [note] if note else []
         if depth > 8:
             codes = boxed_file.decode_deep(path, kind, depth)
             channels = codes.shape[2] if codes.ndim == 3 else 1
