@@ -96,6 +96,7 @@ HEAVY = {
     "workers": {
         "doubt_picture",
         "formats",
+        "gray",
         "journal",
         "painting",
         "photo",

@@ -1,6 +1,6 @@
 """The gray in a result: taken out, and held against the record of the one that went in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,13 @@ def luma_of(photo: Photo) -> np.ndarray:
         rows = slice(start, start + _ROWS_PER_BLOCK)
         luma[rows] = processor.to_codes(photo.image[rows], "L").numpy()
     return luma
+
+
+def without_color(photo: Photo) -> Photo:
+    """Keep only the luma of a color scan of 16 bit, where no color of it is needed: a third of the memory."""
+    if not isinstance(photo.image, np.ndarray) or photo.image.ndim == 2:
+        return photo
+    return replace(photo, image=luma_of(photo))
 
 
 def judge(path: Path, photo: Photo, luma: np.ndarray) -> tuple[Record | None, Verdict]:

@@ -82,6 +82,12 @@ def shared_texts(found: dict[str, bytes | None], texts: dict[str, str]) -> tuple
     return found, rest
 
 
+def is_deep_color(head: bytes) -> bool:
+    """Whether a file that begins so has 16 bit a channel, and more channels than one."""
+    depth, color_type = head[24:26]  # IHDR: the bytes after width and height
+    return depth == 16 and color_type != 0
+
+
 def decode_deep(data: bytes, chunks: dict[bytes, bytes]) -> tuple[np.ndarray | None, np.ndarray | None]:
     """
     Decode 16 bit a channel, which Pillow would cut to 8 unless they are gray alone.
@@ -89,9 +95,8 @@ def decode_deep(data: bytes, chunks: dict[bytes, bytes]) -> tuple[np.ndarray | N
     Returns:
         `tuple`: codes of type `uint16` and their opacity, or `None` and `None` for other PNGs.
     """
-    depth, color_type = data[24], data[25]  # IHDR: the bytes after width and height
-    has_key = b"tRNS" in chunks and color_type in (0, 2)
-    if depth != 16 or (color_type == 0 and not has_key):
+    has_key = b"tRNS" in chunks and data[25] in (0, 2)
+    if not is_deep_color(data) and not (data[24] == 16 and has_key):
         return None, None
     try:
         import imagecodecs

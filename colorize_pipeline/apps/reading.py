@@ -127,15 +127,17 @@ def _read_heic(path: Path) -> Stored:
 
 
 def _read_other(path: Path) -> Stored:
-    notes, chunks, found = [], {}, {}
-    with path.open("rb") as stream:
-        with _open(stream) as file:
-            file.load()
-            info, frames = dict(file.info), getattr(file, "n_frames", 1)
-            segments = [(name, data) for name, data in getattr(file, "applist", [])]
-            pixels, alpha = _bare(file), _alpha(file)
-            texts = dict(file.text) if file.format == "PNG" else _comment(file, segments)
-            kind = "JPEG" if file.format == "MPO" else file.format
+    notes, chunks = [], {}
+    with path.open("rb") as stream, _open(stream) as file:
+        file.load()
+        kind = "JPEG" if file.format == "MPO" else file.format
+        info, frames = dict(file.info), getattr(file, "n_frames", 1)
+        segments = [(name, data) for name, data in getattr(file, "applist", [])]
+        texts = dict(file.text) if kind == "PNG" else _comment(file, segments)
+        stream.seek(0)
+        decoded_again = kind == "PNG" and png_file.is_deep_color(stream.read(png_file.END_OF_HEADER))
+        pixels, alpha = (None, None) if decoded_again else (_bare(file), _alpha(file))
+    del file  # and its pixels, of which a large scan has hundreds of megabytes
     found = {name: info.get(name) for name in ("exif", "xmp", "icc_profile")}
     if kind == "PNG":
         data = path.read_bytes()

@@ -16,6 +16,7 @@ from PIL import Image
 
 from colorize_pipeline import DEFAULT_CHECKPOINT
 from colorize_pipeline.apps.formats import suffix_of
+from colorize_pipeline.apps.gray import without_color
 from colorize_pipeline.apps.journal import DONE, FAILED, KEPT, Verdict
 from colorize_pipeline.apps.photo import PHOTO_ERRORS, Photo, limit_megapixels, reason_of, round_to_eight_bit
 from colorize_pipeline.apps.plan import compare_path, doubt_path
@@ -177,6 +178,8 @@ def paint_photos(tasks: Iterable[Task], settings: Settings, load: Callable[[], M
             if task is None:
                 reading = None
                 continue
+            if isinstance(read, _Read) and not settings.mask:
+                read = replace(read, photo=without_color(read.photo))
             reading = reader.submit(_read_next, tasks, settings, (task, read))
             if isinstance(read, _Read):
                 paintings, clock = _paint(model, task, read, settings, clock)
