@@ -185,7 +185,10 @@ class ColorizationImageProcessor:
         scale = _scale_to_area(luma.shape, processing_resolution) if processing_resolution else 1.0
         rows, columns = (max(1, round(side * scale / patch)) for side in luma.shape)
         luminance = self._resize(luma, [rows * patch, columns * patch])  # (1, 1, kr, kc)
-        padding = (0, -columns % self.size_multiple * patch, 0, -rows % self.size_multiple * patch)
+        beyond = -columns % self.size_multiple
+        # Halving a plane of two columns, oneDNN 3.12 reads past it (in bfloat16, with AMX), and gives NaN or worse.
+        beyond = max(beyond, 2 * self.size_multiple - columns)
+        padding = (0, beyond * patch, 0, -rows % self.size_multiple * patch)
         return F.pad(luminance, padding, mode="replicate")[0], (rows, columns)
 
     def preprocess_for_encoder(self, luma: torch.Tensor, encoder_resolution: int) -> torch.Tensor:

@@ -290,6 +290,19 @@ def test_files_that_are_no_photos_are_refused_by_name_and_photos_are_read_under_
     assert {"photo.jfif", "photo.jpe", "photo.JPG", "photo.mpo", "x.heic", "raw.dng"} <= found and "x.nef" not in found
 
 
+def test_a_photo_whose_later_pictures_are_damaged_is_refused_and_nothing_else_is_raised(tmp_path):
+    frames = [Image.fromarray(random_codes(9, 9, dtype=np.uint8)) for _ in range(3)]
+    frames[0].save(tmp_path / "in.gif", save_all=True, append_images=frames[1:])
+    data = (tmp_path / "in.gif").read_bytes()
+
+    for position in range(0, len(data), 3):
+        (tmp_path / "in.gif").write_bytes(data[:position] + b"\0" + data[position + 1 :])
+        try:
+            read_photo(tmp_path / "in.gif")
+        except PHOTO_ERRORS as error:
+            assert len(str(error).splitlines()) <= 1
+
+
 def test_bombs_are_refused_at_once(tmp_path):
     header = struct.pack(">2I5B", 60_000, 60_000, 8, 0, 0, 0, 0)
     text = b"Comment\0\0" + zlib.compress(bytes(200 << 20))

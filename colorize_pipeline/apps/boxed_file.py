@@ -147,5 +147,5 @@ def open_heic(path: Path) -> tuple[Image.Image | np.ndarray, dict]:
                 return image, info
             spare = 16 - int(info["bit_depth"])  # the codes come in the upper bits
             return scale_codes(np.asarray(file).astype(np.uint16) >> spare, 16 - spare), info
-    except (RuntimeError, EOFError, ValueError) as error:
+    except (RuntimeError, EOFError, LookupError, ValueError) as error:
         raise ValueError(f"a HEIC file that cannot be decoded ({error}): export the photo as JPEG or TIFF") from error

@@ -119,6 +119,7 @@ def reason_of(error: BaseException, max_megapixels: int) -> str:
 
 
 def limit_megapixels(max_megapixels: int) -> None:
-    """Have Pillow refuse larger photos, in all of this process, and not warn of those below."""
+    """Have Pillow refuse larger photos, in all of this process, and warn of nothing: a photo is read, or refused."""
     Image.MAX_IMAGE_PIXELS = max_megapixels * 500_000  # it refuses twice that many, and warns of those between
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,6 +1,10 @@
 """Photo files: find them, and read any kind, upright and with what they say about themselves."""
 
 import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -99,7 +103,7 @@ def _read_tiff_by_pillow(
 ) -> tuple[Image.Image | np.ndarray, np.ndarray | None, int | None]:
     # Pillow 13 scrambles an uncompressed TIFF of orientation 5 to 8 that it maps into memory by name; not as a stream.
     # It turns a TIFF while it loads it, and drops the tag.
-    with path.open("rb") as stream, Image.open(stream, formats=("TIFF",)) as file:
+    with _decoding(), path.open("rb") as stream, Image.open(stream, formats=("TIFF",)) as file:
         file.seek(page.number)
         orientation = file.getexif().get(ORIENTATION, 1)
         file.load()
@@ -128,7 +132,7 @@ def _read_heic(path: Path) -> Stored:
 
 def _read_other(path: Path) -> Stored:
     notes, chunks = [], {}
-    with path.open("rb") as stream, _open(stream) as file:
+    with _decoding(), path.open("rb") as stream, _open(stream) as file:
         file.load()
         kind = "JPEG" if file.format == "MPO" else file.format
         info, frames = dict(file.info), getattr(file, "n_frames", 1)
@@ -176,6 +180,15 @@ def _read_other(path: Path) -> Stored:
         pixels, alpha, (exif and exif.number(ORIENTATION)) or orientation_of(xmp), False, exif,
         found.get("icc_profile") or None, xmp, found.get("iptc") or None, dpi, texts, tuple(notes),
     )  # fmt: skip
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Give what a decoder raises that has met what it does not expect as an error of the file."""
+    try:
+        yield
+    except (LookupError, AttributeError, EOFError, ArithmeticError, RuntimeError, struct.error, zlib.error) as error:
+        raise ValueError(f"cannot be decoded: {error}") from error
 
 
 def _open(stream: BinaryIO) -> Image.Image:
