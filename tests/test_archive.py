@@ -208,6 +208,17 @@ def test_a_photo_goes_from_standard_input_to_standard_output(tmp_path, album, ch
     assert not result.stderr
 
 
+def test_nothing_but_the_picture_goes_to_standard_output_with_it(tmp_path, album, checkpoint):
+    photo, report = (album / "0.jpg").read_bytes(), tmp_path / "report.html"
+
+    result = CliRunner().invoke(app, ["-", "--model", checkpoint, "--report", str(report)], input=photo)
+    refused = [CliRunner().invoke(app, ["-", *more], input=photo) for more in (["--doubt"], ["--num-images", "2"])]
+
+    assert result.exit_code == 0 and result.stdout_bytes.startswith(b"\x89PNG"), result.output
+    assert report.exists() and str(report) in result.stderr
+    assert all(each.exit_code == 2 and "takes one picture" in each.stderr for each in refused)
+
+
 def test_results_go_to_standard_output_and_all_else_to_standard_error(tmp_path, album, checkpoint):
     (album / "broken.jpg").write_bytes(b"no photo")
 

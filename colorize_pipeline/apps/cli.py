@@ -164,6 +164,11 @@ def colorize(
     )
     selection = Selection(tuple(only or ()), tuple(exclude or ()), _parse_date(newer_than))
     with _streams(photos, output, wanted_format) as (photos, output, names):
+        if "" in names.values() and (compare or doubt or num_images > 1):
+            option = "--compare" if compare else "--doubt" if doubt else "--num-images"
+            raise typer.BadParameter(
+                "standard output takes one picture: name a file or a folder with -o", param_hint=option
+            )
         plan = _plan(photos, output, range(seed, seed + num_images), selection, settings)
         if settings.is_for_one_photo:
             _check_wishes(settings, plan)

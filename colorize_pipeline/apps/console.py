@@ -47,7 +47,7 @@ class Console:
         from tqdm import tqdm
 
         self._names = names
-        self._results = sys.stdout
+        self._results = sys.stderr if "" in names.values() else sys.stdout  # which then is the picture's alone
         self._noted = Counter()
         self._progress = tqdm(total=photos, unit="photo", disable=True if photos < 2 else None)
 

@@ -141,7 +141,9 @@ class Journal:
             for statement in _TABLES.split(";"):
                 self._connection.execute(statement)
             self.round = self._begin(overwrite)
-        except (sqlite3.Error, OSError) as error:
+        except OSError as error:
+            raise JournalError(f"{folder}: nothing can be written there: {error.strerror}") from error
+        except sqlite3.Error as error:
             raise JournalError(f"{path} cannot be used: {error}. Move it away to begin a new one.") from error
 
     def finish(self) -> None:

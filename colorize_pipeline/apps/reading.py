@@ -62,6 +62,8 @@ def read_photo(path: Path, page: int | None = None, depth: int | None = None) ->
         raise ValueError("not a regular file")
     with path.open("rb") as file:
         head = file.read(64)
+    if not head:
+        raise ValueError("the file is empty")
     if reason := refused.reason(path.suffix.lower(), head):
         raise ValueError(reason)
     if tiff_file.is_tiff(head):

@@ -68,10 +68,10 @@ def estimate(jobs: list[Job], seconds_of_work: float, workers: int, is_guess: bo
     """
     seconds = len(jobs) * seconds_of_work / workers
     hours, minutes = divmod(round(seconds / 60), 60)
-    time = f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else "less than a minute"
+    time = f"about {hours} h {minutes} min" if hours else f"about {minutes} min" if minutes else "less than a minute"
     known = "a guess until some are done" if is_guess else "as those before took"
     megabytes = sum({job.source: job.size for job in jobs}.values()) / 1e6  # of several pages one file
-    return f"{len(jobs)} photos to colorize, {megabytes:.1f} MB; about {time} with {workers} at a time ({known})"
+    return f"{len(jobs)} photos to colorize, {megabytes:.1f} MB; {time} with {workers} at a time ({known})"
 
 
 def write_report(path: str, rows: Iterable[dict], passed_over: list[PassedOver], lines: list[str]) -> list[str]:

@@ -111,6 +111,8 @@ def load_model(settings: Settings, index: int = 0) -> Model:
         dtype = _dtype_for(torch.device(device)) if settings.dtype == "auto" else getattr(torch, settings.dtype)
         pipe = ColorizationPipeline.from_pretrained(settings.model or DEFAULT_CHECKPOINT, dtype=dtype)
         pipe.to(device)
+        for network in filter(None, (pipe.unet, pipe.image_encoder)):
+            network.to(memory_format=torch.channels_last)  # as the convolutions of CPUs take them
         record = describe_model(pipe, settings.model, settings.steps, settings.saturation, settings.wishes())
     except (OSError, ValueError, RuntimeError, AssertionError) as error:  # the last: PyTorch without that device
         raise EngineError(f"The model cannot be loaded: {error}") from error

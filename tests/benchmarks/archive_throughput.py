@@ -1,11 +1,12 @@
 """
 Photos a second of `colorize FOLDER -o OUT`, beside a plain loop of read, paint and write with all cores:
 
-    python tests/benchmarks/archive_throughput.py [PHOTOS] [REPEATS] [--memory]
+    python tests/benchmarks/archive_throughput.py [PHOTOS] [REPEATS] [FOLDER_OF_ANOTHER_VERSION] [--memory]
 
 One-megapixel JPEGs, the model that ships. The plain loop is what the command did before it had workers. All run
-whole, with imports and loading, and take turns. `--memory` compares the peaks for 100 and for 2,000 photos instead
-(small ones, tiny checkpoint).
+whole, with imports and loading, and take turns. The command of another version of this package, with the model that
+it ships, is measured beside this one. `--memory` compares the peaks for 100 and for 2,000 photos instead (small ones,
+tiny checkpoint).
 """
 
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 from archive_job import COLORIZE, make_checkpoint, make_photos
 
 
+ROOT = Path(__file__).parents[2]
 LOOP = """
 import sys
 from pathlib import Path
@@ -37,24 +39,39 @@ for path in find_photos(Path(sys.argv[1])):
 """
 
 
-def throughput(photos: int, repeats: int, folder: Path) -> None:
+def throughput(photos: int, repeats: int, other: str | None, folder: Path) -> None:
     make_photos(folder / "album", photos, (1152, 868))
     commands = {
         "plain loop": [sys.executable, "-c", LOOP, "album"],
-        "one worker": [*COLORIZE, "album", "--workers", "1", "-o"],
         "a worker for each core": [*COLORIZE, "album", "--workers", str(os.cpu_count()), "-o"],
+        "one worker": [*COLORIZE, "album", "--workers", "1", "-o"],
     }
-    seconds = {}
+    if other is not None:
+        commands = {"the other version": [*COLORIZE, "album", "-o"], **commands}
+    seconds, cpu = {}, {}
     for repeat in range(repeats):
         for name, command in commands.items():
+            version = other if name == "the other version" else str(ROOT)
             clock = time.perf_counter()
-            subprocess.run([*command, f"{name} {repeat}"], cwd=folder, capture_output=True, check=True)
+            process = subprocess.Popen(
+                [*command, f"{name} {repeat}"], cwd=folder, env={**os.environ, "PYTHONPATH": version},
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            _, status, usage = os.wait4(process.pid, 0)  # of its workers, too
+            if status:
+                sys.exit(f"{name}: exit code {os.waitstatus_to_exitcode(status)}")
             seconds.setdefault(name, []).append(time.perf_counter() - clock)
+            cpu.setdefault(name, []).append(usage.ru_utime + usage.ru_stime)
+            print(f"{name}: {seconds[name][-1]:.1f} s, {cpu[name][-1]:.1f} CPU s", flush=True)
     for name, values in seconds.items():
         rates = sorted(photos / value for value in values)
-        print(f"{name:25s} {rates[0]:.2f} {statistics.median(rates):.2f} {rates[-1]:.2f} photos/s (min, median, max)")
+        print(
+            f"{name:25s} {rates[0]:.2f} {statistics.median(rates):.2f} {rates[-1]:.2f} photos/s (min, median, max),"
+            f" {min(cpu[name]) / photos:.2f} CPU seconds a photo"
+        )
     best = {name: min(values) for name, values in seconds.items()}
-    print(f"a worker for each core / plain loop: {best['plain loop'] / best['a worker for each core']:.2f}")
+    for name in [name for name in best if name in ("plain loop", "the other version")]:
+        print(f"a worker for each core / {name}: {best[name] / best['a worker for each core']:.2f}")
 
 
 def memory(folder: Path) -> None:
@@ -95,4 +112,5 @@ if __name__ == "__main__":
         if "--memory" in sys.argv:
             memory(Path(folder))
         else:
-            throughput(*(numbers + [200, 3][len(numbers) :]), Path(folder))
+            other = next((argument for argument in sys.argv[1:] if os.path.isdir(argument)), None)
+            throughput(*(numbers + [200, 3][len(numbers) :]), other, Path(folder))
