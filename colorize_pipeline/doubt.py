@@ -78,7 +78,8 @@ def delta_e(lab: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     chroma, other_chroma = torch.hypot(a, b), torch.hypot(other_a, other_b)
     hue, other_hue = torch.atan2(b, a).rad2deg() % 360, torch.atan2(other_b, other_a).rad2deg() % 360
 
-    turn = (other_hue - hue + 180) % 360 - 180  # the short way round
+    turn = other_hue - hue
+    turn = torch.where(turn.abs() > 180, turn - 360 * turn.sign(), turn)  # the short way round
     colored = chroma * other_chroma > 0  # grays have no hue
     turn = torch.where(colored, turn, 0)
     hue_distance = 2 * (chroma * other_chroma).sqrt() * torch.sin(torch.deg2rad(turn / 2))

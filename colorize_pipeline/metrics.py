@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
 from .color import colorfulness
+from .doubt import delta_e, rgb_to_lab
 
 
 # Side of the window of SSIM in pixels: 11 are what Gaussian weights of deviation 1.5 cover in scikit-image.
@@ -47,7 +47,7 @@ def score_colors(colorized: np.ndarray, truth: np.ndarray) -> ColorScores:
         colorized (`np.ndarray` of shape `(height, width, 3)`, `uint8`): sRGB codes, at least 11 pixels a side.
         truth (`np.ndarray` of the same shape and type): sRGB codes.
 
-    Source: CIEDE2000 and Lab (D65, 2 degrees) as in scikit-image; SSIM with the Gaussian window of Wang et al. 2004.
+    Source: SSIM with the Gaussian window of Wang et al. 2004.
     """
     return ColorScores(
         delta_e=mean_delta_e(colorized, truth),
@@ -65,7 +65,7 @@ def score_colors(colorized: np.ndarray, truth: np.ndarray) -> ColorScores:
 
 def mean_delta_e(image: np.ndarray, other: np.ndarray) -> float:
     """Give the CIEDE2000 difference of 8-bit sRGB images of equal shape, averaged over the pixels."""
-    return float(deltaE_ciede2000(rgb2lab(other), rgb2lab(image)).mean())
+    return float(delta_e(_to_lab(other), _to_lab(image)).mean())
 
 
 def ab_auc(image: np.ndarray, truth: np.ndarray) -> float:
@@ -77,8 +77,8 @@ def ab_auc(image: np.ndarray, truth: np.ndarray) -> float:
 
     Source: Zhang, Isola and Efros 2016 (Colorful Image Colorization), section 3.1, "raw accuracy (AuC)".
     """
-    distance = np.linalg.norm(rgb2lab(image)[..., 1:] - rgb2lab(truth)[..., 1:], axis=-1)
-    return float(100 * (1 - distance.clip(max=_LARGEST_AB_ERROR).mean() / _LARGEST_AB_ERROR))
+    distance = torch.hypot(*(_to_lab(image) - _to_lab(truth))[1:])
+    return float(100 * (1 - distance.clamp(max=_LARGEST_AB_ERROR).mean() / _LARGEST_AB_ERROR))
 
 
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:
@@ -114,6 +114,10 @@ def _gaussian_of(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     mean = features.double().mean(dim=0)
     deviations = (features.double() - mean) / (len(features) - 1) ** 0.5
     return mean, torch.linalg.qr(deviations, mode="r").R
+
+
+def _to_lab(rgb: np.ndarray) -> torch.Tensor:
+    return rgb_to_lab(torch.tensor(rgb).movedim(-1, 0).double() / 255)
 
 
 def _colorfulness(rgb: np.ndarray) -> float:

@@ -50,7 +50,7 @@ ALLOWED = {
         "video",
     },  # fmt: skip
     "likelihood": {"color", "image_processor", "pipeline"},
-    "metrics": {"color"},
+    "metrics": {"color", "doubt"},
     "hub": {"model_folder", "model_trial", "pipeline"},
     "__init__": set(),
 }

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scoring import two_sample_test
 from scoring.two_sample_test import two_sample_accuracy, wilson_interval
 from skimage import data
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from colorize_pipeline import metrics
+from colorize_pipeline.doubt import delta_e
 
 
 # Sharma, Wu and Dalal 2005, "The CIEDE2000 color-difference formula", table 1: Lab, Lab, difference.
@@ -49,9 +52,18 @@ SHARMA = """
 
 
 def test_the_color_difference_equals_the_sharma_pairs():
-    table = np.array([line.split() for line in SHARMA.strip().splitlines()], dtype=float)
+    table = torch.tensor([[float(value) for value in line.split()] for line in SHARMA.strip().splitlines()]).double()
     assert table.shape == (34, 7)
-    assert metrics.deltaE_ciede2000(table[:, :3], table[:, 3:6]) == pytest.approx(table[:, 6], abs=5e-5)
+    assert delta_e(table[:, :3].T, table[:, 3:6].T).numpy() == pytest.approx(table[:, 6].numpy(), abs=5e-5)
+
+
+def test_the_scores_of_a_photo_are_those_of_scikit_image():
+    photo, other = data.astronaut()[::4, ::4].copy(), data.coffee()[:256:2, :256:2].copy()
+    lab, other_lab = rgb2lab(photo), rgb2lab(other)
+    distance = np.linalg.norm((lab - other_lab)[..., 1:], axis=-1)
+    scores = metrics.score_colors(photo, other)
+    assert scores.delta_e == pytest.approx(deltaE_ciede2000(lab, other_lab).mean(), abs=1e-4)
+    assert scores.auc == pytest.approx(100 * (1 - distance.clip(max=150).mean() / 150), abs=1e-4)
 
 
 def test_the_scores_of_a_photo_against_itself_are_perfect_and_a_cast_is_charged():
@@ -91,7 +103,8 @@ def test_frechet_distance_equals_the_matrix_root_also_where_covariances_do_not_c
         metrics.frechet_distance(features, few[:, :3])
 
 
-def test_the_two_sample_test_tells_gray_photos_from_colors_and_cannot_tell_equal_sets():
+def test_the_two_sample_test_tells_gray_photos_from_colors_and_cannot_tell_equal_sets(monkeypatch):
+    monkeypatch.setattr(two_sample_test, "_UPDATES", 60)  # so far apart they are told early
     generator = torch.Generator().manual_seed(2)
     photos = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
     corners = torch.rand(24, 2, generator=generator).tolist()
