@@ -108,7 +108,7 @@ def paint(
     """Give the chroma of the network as it is."""
     with (
         mock.patch.object(pipeline, "finish_chroma", lambda luma, chroma, *_: chroma),
-        mock.patch.object(denoising, "can_enforce", lambda _: is_enforced),
+        mock.patch.object(denoising, "_can_enforce", lambda _: is_enforced),
     ):
         generator = torch.Generator().manual_seed(seed)
         return pipe(luma.numpy(), hints=hints, generator=generator, output_type="chroma").chroma[0]
