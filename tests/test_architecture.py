@@ -120,10 +120,11 @@ HEAVY = {
 # The page, a package of its own, which nothing else imports: what each room may import of it, and of the others.
 WEB = {
     "__init__": set(),
-    "wishes": set(),
+    "question": set(),
     "session": {
-        "wishes",
+        "question",
         "color_space",
+        "doubt_picture",
         "gray",
         "painting",
         "photo",
@@ -133,7 +134,8 @@ WEB = {
         "workers",
         "writing",
     },  # fmt: skip
-    "studio": {"session", "wishes", "painting", "photo", "reading", "reference", "workers"},
+    "painters": {"session", "question", "painting", "photo", "workers"},
+    "studio": {"painters", "session", "question", "doubt_picture", "photo", "reading", "reference", "workers"},
     "page": {"studio"},
     "server": {"page", "studio", "workplace"},
     "command": {"server", "tasks", "workers"},

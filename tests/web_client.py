@@ -3,10 +3,11 @@
 import http.client
 import json
 import secrets
+import time
 from urllib.parse import urlsplit
 
 
-WISHES = {"version": 1, "revision": 0, "strokes": [], "outside": "painted", "use_reference": True, "saturation": 1.0}
+QUESTION = {"version": 1, "revision": 0, "strokes": [], "outside": "painted", "use_reference": True, "saturation": 1.0}
 
 
 class WebClient:
@@ -22,6 +23,7 @@ class WebClient:
         self.address, self.timeout = urlsplit(address), timeout
         self.session = secrets.token_hex(6)
         self.serial = 0
+        self.first_version: float | None = None  # when the last question had its first version: time.monotonic()
         _, body = self.request("GET", "/config")
         events = [(entry["id"], entry["targets"][0][1]) for entry in json.loads(body)["dependencies"]]
         self.questions = {event: number for number, event in events if event in ("paint", "restyle", "save", "halt")}
@@ -48,7 +50,7 @@ class WebClient:
     def join(self, event: str, **more) -> int:
         """Ask, and do not wait for the answer. Returns the status: 200, or 503 if too many others do."""
         self.serial += 1
-        told = {**WISHES, "serial": self.serial, **more}
+        told = {**QUESTION, "serial": self.serial, **more}
         question = {"data": [], "fn_index": self.questions[event], "session_hash": self.session, "event_data": told}
         headers = {"Content-Type": "application/json"}
         return self.request("POST", "/gradio_api/queue/join", json.dumps(question).encode(), headers)[0]
@@ -58,8 +60,10 @@ class WebClient:
         connection = http.client.HTTPConnection(self.address.hostname, self.address.port, timeout=self.timeout)
         try:
             connection.request("GET", f"/gradio_api/queue/data?session_hash={self.session}")
-            state = None
+            state = self.first_version = None
             for line in connection.getresponse():
+                if self.first_version is None and b'"seed"' in line:
+                    self.first_version = time.monotonic()
                 told = json.loads(line.removeprefix(b"data: ")) if line.startswith(b"data: ") else {}
                 if told.get("msg") == "process_completed" and told["success"]:
                     state = told["output"]["data"][0]

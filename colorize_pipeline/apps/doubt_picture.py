@@ -1,4 +1,4 @@
-"""The picture that `--doubt` writes: the photo, tinted where its colors are a guess, with a legend in words."""
+"""The photo, tinted where its colors are a guess, with a legend in words: `--doubt` writes it, the page shows it."""
 
 import numpy as np
 import torch
@@ -17,9 +17,11 @@ _STEP = 10
 _TINTS = torch.tensor([(0.0, 0.0), (-0.22, 0.06), (-0.08, 0.34)])
 # The photo is shown within these codes, where every tint fits into RGB.
 _DARKEST, _BRIGHTEST = 70, 200
+_MIDDLE_GRAY = torch.tensor([[(_DARKEST + _BRIGHTEST) // 2]], dtype=torch.uint8)
+_MOST = _STEP * (len(_TINTS) - 1)
 
-_TITLE = "How far the colors may be from the true ones"
-_NOTE = "in dE00: 2 is hardly seen, from 10 on it is another color"
+DOUBT_TITLE = "How far the colors may be from the true ones"
+DOUBT_NOTE = "in dE00: 2 is hardly seen, from 10 on it is another color"
 
 
 def draw_doubt(luma: torch.Tensor, doubt: torch.Tensor) -> Image.Image:
@@ -33,18 +35,32 @@ def draw_doubt(luma: torch.Tensor, doubt: torch.Tensor) -> Image.Image:
     Returns:
         `PIL.Image.Image`: In mode RGB; the photo at up to 1600 pixels a side, the legend below.
     """
-    height, width = luma.shape
-    scale = min(1.0, _LONGEST_SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    gray = np.asarray(Image.fromarray(round_to_eight_bit(luma.numpy())).resize(size, Image.Resampling.BOX))
-    gray = _DARKEST + gray * ((_BRIGHTEST - _DARKEST) / 255)
-    photo = Image.fromarray(join(torch.from_numpy(gray.round().astype(np.uint8)), _tint(doubt)).numpy())
-
+    photo = tint_photo(luma, doubt)
     legend = _draw_legend(max(_LEAST_WIDTH, photo.width))
     picture = Image.new("RGB", (legend.width, photo.height + legend.height), "white")
     picture.paste(photo, ((legend.width - photo.width) // 2, 0))
     picture.paste(legend, (0, photo.height))
     return picture
+
+
+def tint_photo(luma: torch.Tensor, doubt: torch.Tensor) -> Image.Image:
+    """Draw the photo alone, as [`draw_doubt`] does, without the legend."""
+    height, width = luma.shape
+    scale = min(1.0, _LONGEST_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    gray = np.asarray(Image.fromarray(round_to_eight_bit(luma.numpy())).resize(size, Image.Resampling.BOX))
+    gray = _DARKEST + gray * ((_BRIGHTEST - _DARKEST) / 255)
+    return Image.fromarray(join(torch.from_numpy(gray.round().astype(np.uint8)), _tint(doubt)).numpy())
+
+
+def legend_steps() -> list[tuple[str, str]]:
+    """Give words of the legend, and the color `#rrggbb` at each, at equal distances from sure to guess."""
+    steps = []
+    for error in range(0, _MOST + 1, _STEP // 2):
+        word = {0: "0 sure", _MOST: f"a guess {_MOST}+"}.get(error, str(error))
+        red, green, blue = join(_MIDDLE_GRAY, _tint(torch.tensor([[float(error)]])))[0, 0].tolist()
+        steps.append((word, f"#{red:02x}{green:02x}{blue:02x}"))
+    return steps
 
 
 def _tint(doubt: torch.Tensor) -> torch.Tensor:
@@ -60,15 +76,15 @@ def _draw_legend(width: int) -> Image.Image:
     font = ImageFont.load_default(unit)
     legend = Image.new("RGB", (width, 7 * unit), "white")
     draw = ImageDraw.Draw(legend)
-    draw.text((unit, unit // 2), _TITLE, "black", font)
-    most = _STEP * (len(_TINTS) - 1)
+    draw.text((unit, unit // 2), DOUBT_TITLE, "black", font)
     bar_width = width - 2 * unit
-    errors = torch.linspace(0, most, bar_width)[None]  # (1, bar_width)
-    bar = join(torch.full((unit, bar_width), (_DARKEST + _BRIGHTEST) // 2, dtype=torch.uint8), _tint(errors))
+    errors = torch.linspace(0, _MOST, bar_width)[None]  # (1, bar_width)
+    bar = join(_MIDDLE_GRAY.expand(unit, bar_width), _tint(errors))
     legend.paste(Image.fromarray(bar.numpy()), (unit, 2 * unit))
-    for error in range(0, most + 1, _STEP // 2):
-        x = unit + bar_width * error / most
-        word, anchor = {0: ("0 sure", "la"), most: (f"a guess {most}+", "ra")}.get(error, (str(error), "ma"))
+    steps = legend_steps()
+    for number, (word, _) in enumerate(steps):
+        x = unit + bar_width * number / (len(steps) - 1)
+        anchor = {0: "la", len(steps) - 1: "ra"}.get(number, "ma")
         draw.text((x, 3 * unit + unit // 3), word, "black", font, anchor)
-    draw.text((unit, 5 * unit), _NOTE, "dimgray", font)
+    draw.text((unit, 5 * unit), DOUBT_NOTE, "dimgray", font)
     return legend

@@ -156,6 +156,7 @@ def paint_photo(
             reference_image=reference_image,
             num_images_per_input=doubt_samples,
             num_inference_steps=num_inference_steps,
+            callback_on_step_end=callback_on_step_end,
             generator=[
                 torch.Generator().manual_seed(noise_seeds[0] ^ number) for number in range(1, doubt_samples + 1)
             ],

@@ -13,11 +13,11 @@ const HINTS = {
 
 let state = { photo: null, versions: [], moment: -1 };
 let serial = 0, revision = 0, chosen = 0, tool = "look", strokes = [], drawing = null, cross = null;
-let name = "photo", wanted = null, waiting = false, asked = null, later = 0;
+let name = "photo", opening = "", opened = null, waiting = false, asked = null, later = 0;
 
 // Asking
 
-function wishes() {
+function question() {
   return { serial, version: chosen, revision, strokes, outside: at("outside").value,
     use_reference: at("use-reference").checked, saturation: Number(at("saturation").value) };
 }
@@ -25,7 +25,7 @@ function wishes() {
 function ask(event, more = {}) {
   serial += 1; waiting = true; asked = event;
   if (event === "paint") trigger("halt", { serial });
-  trigger(event, { ...wishes(), ...more });
+  trigger(event, { ...question(), ...more });
 }
 
 function paint(kind, words, more = {}) {
@@ -35,13 +35,14 @@ function paint(kind, words, more = {}) {
 
 function repaint() {
   if (!state.photo) return;
-  if (fresh(chosen)) show();
+  if (at("show-doubt").checked && !doubted()) paint("doubt", "Looking where the colors are a guess");
+  else if (fresh(chosen)) show();
   else paint("edit", "Painting");
 }
 
 // While something is painted it waits: what arrives then is held against these again.
 function restyle() {
-  const { saturation, outside } = wishes();
+  const { saturation, outside } = question();
   const differs = state.photo && state.versions.some((one) => one.saturation !== saturation || one.outside !== outside);
   if (differs && (!waiting || asked === "restyle")) ask("restyle");
 }
@@ -66,11 +67,17 @@ async function open(file) {
   if (!file) return;
   const path = await send(file);
   if (!path) return;
-  name = file.name;
-  strokes = []; revision += 1; chosen = 0; drawing = null; wanted = "first";
+  opening = file.name;
+  paint("open", "Reading " + opening, { path, version: 0, revision: revision + 1, strokes: [], outside: "painted", saturation: 1 });
+}
+
+// A photo has been read; one that cannot be leaves everything as it is.
+function begun() {
+  opened = state.photo.view; name = opening || name; opening = "";
+  strokes = []; revision += 1; chosen = 0; drawing = null;
   at("saturation").value = 1; at("saturation-value").value = "1.00"; at("show-doubt").checked = false;
+  at("outside").value = state.photo.has_color ? "photo" : "painted";
   setTool("look"); split(0);
-  paint("open", "Reading " + name, { path });
 }
 
 async function openReference(file) {
@@ -85,31 +92,30 @@ function say(words, error = false, progress = undefined) {
   const busy = progress !== undefined;
   at("status").hidden = !words;
   at("status").classList.toggle("error", error); at("words").textContent = words;
-  at("progress").hidden = at("cancel").hidden = !busy;
+  at("progress").hidden = !busy; at("cancel").textContent = busy ? "Cancel" : "Close";
   if (progress === null || progress === undefined) at("progress").removeAttribute("value");
   else at("progress").value = progress;
   root.setAttribute("aria-busy", busy ? "true" : "false");
 }
 
 const version = (seed) => (state.versions || []).find((one) => one.seed === seed);
+const doubted = () => { const asked = question(); return ["version", "revision", "saturation"].every((one) => state.doubt[one] === asked[one]); };
 const fresh = (seed) => { const one = version(seed); return one && one.revision === revision; };
 
 function receive() {
   const told = props.value;
   if (!told || told.moment <= state.moment) return;
   state = told;
+  if (state.photo && state.photo.view !== opened) begun();
   if (state.serial === serial) {
-    if (state.error) { waiting = false; say(name + ": " + state.error, true); }
+    if (state.error) { waiting = false; say((opening || name) + ": " + state.error, true); opening = ""; }
     else if (state.progress !== null) say(capital(state.doing || "Painting"), false, state.progress);
     else { waiting = false; say(state.message || ""); }
   }
-  if (wanted === "first" && state.photo && state.versions.length) {
-    chosen = state.versions[0].seed; wanted = null;
-    at("outside").value = state.photo.has_color ? "photo" : "painted";
-  }
+  if (!chosen && state.photo && state.versions.length) chosen = state.versions[0].seed;
   if (state.result && state.serial === serial) download(state.result);
   if (!waiting && !state.error) restyle();
-  if (!waiting && at("show-doubt").checked && state.photo && state.doubt.revision !== revision && !state.error) paint("doubt", "Looking where the model doubts");
+  if (!waiting && !state.error && at("show-doubt").checked) repaint();
   show();
 }
 
@@ -124,10 +130,10 @@ function show() {
   const one = version(chosen);
   source(at("before"), photo.view);
   source(at("after"), one ? one.view : photo.view);
-  const doubt = at("show-doubt").checked && state.doubt.revision === revision;
   source(at("doubt"), state.doubt.view);
-  at("doubt").hidden = at("legend").hidden = !doubt;
-  at("stage").classList.toggle("doubt", doubt);
+  at("doubt").hidden = at("legend").hidden = !(at("show-doubt").checked && doubted());
+  showLegend();
+  at("notes").textContent = one && fresh(chosen) && one.notes ? capital(one.notes) + "." : "";
   showVersions();
   source(at("reference-view"), state.reference);
   at("reference").hidden = at("reference-remove").hidden = !state.reference;
@@ -137,6 +143,14 @@ function show() {
   at("outside-row").hidden = !strokes.some((stroke) => stroke.color === "area");
   at("about").textContent = `${photo.width} x ${photo.height} pixels, downloaded at full size with what its file says about itself.`;
   fit();
+}
+
+function showLegend() {
+  const { title, note, steps } = state.doubt, [above, bar, words, below] = at("legend").children;
+  if (words.children.length) return;
+  above.textContent = title; below.textContent = capital(note) + ".";
+  bar.style.background = `linear-gradient(90deg, ${steps.map(([, color]) => color)})`;
+  for (const [word] of steps) words.append(Object.assign(document.createElement("span"), { textContent: word }));
 }
 
 function showVersions() {
@@ -175,45 +189,7 @@ function split(percent) {
   at("stage").classList.toggle("split", percent > 0 && percent < 100);
 }
 
-function draw() {
-  const scale = Math.min(2, window.devicePixelRatio || 1);
-  [canvas.width, canvas.height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.max(1, side * scale));
-  const pen = canvas.getContext("2d"), longer = Math.max(canvas.width, canvas.height);
-  if (tool === "look" && !drawing) return;
-  const areas = new OffscreenCanvas(canvas.width, canvas.height), shade = areas.getContext("2d");
-  for (const stroke of drawing ? [...strokes, drawing] : strokes) {
-    const isArea = stroke.color === "area", on = isArea ? shade : pen;
-    const points = stroke.points.map(([x, y]) => [x * canvas.width, y * canvas.height]);
-    on.lineCap = on.lineJoin = "round";
-    on.strokeStyle = on.fillStyle = isArea ? "#00e5ff" : stroke.color;
-    on.globalAlpha = isArea || points.length === 1 ? 1 : 0.5;  // the result is to be seen below
-    if (points.length > 1 || isArea) {
-      on.lineWidth = Math.max(2, stroke.size * longer);
-      on.beginPath();
-      on.moveTo(...points[0]);
-      for (const point of points) on.lineTo(...point);
-      on.stroke();
-    } else {  // a click is a known point, however thick the brush
-      on.beginPath();
-      on.arc(...points[0], 6 * scale, 0, 7);
-      on.fill();
-      on.lineWidth = 2 * scale; on.strokeStyle = "#fff"; on.stroke();
-      on.lineWidth = scale; on.strokeStyle = "#000"; on.stroke();
-    }
-  }
-  pen.globalAlpha = 0.4;
-  pen.drawImage(areas, 0, 0);
-  pen.globalAlpha = 1;
-  if (cross && document.activeElement === canvas) {
-    const [x, y, arm] = [cross[0] * canvas.width, cross[1] * canvas.height, 14 * scale];
-    for (const [color, width] of [["#000", 4], ["#fff", 2]]) {
-      pen.strokeStyle = color; pen.lineWidth = width * scale;
-      pen.stroke(new Path2D(`M${x - arm} ${y}H${x + arm}M${x} ${y - arm}V${y + arm}`));
-    }
-  }
-}
-
-// Drawing
+// Controls
 
 function setTool(wish) {
   tool = wish;
@@ -224,74 +200,6 @@ function setTool(wish) {
   at("hint").textContent = HINTS[tool];
   if (state.photo) draw();
 }
-
-function place(event) {
-  const box = canvas.getBoundingClientRect();
-  return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height].map((value) => Math.min(1, Math.max(0, value)));
-}
-
-function change(others) {
-  strokes = others; revision += 1;
-  show();
-  repaint();
-}
-
-const finish = (stroke) => change([...strokes, stroke]);
-const undo = () => { if (strokes.length) change(strokes.slice(0, -1)); };
-
-function pickFrom(image, [x, y]) {
-  if (!image.naturalWidth) return;
-  const spot = new OffscreenCanvas(1, 1).getContext("2d");
-  spot.drawImage(image, Math.min(image.naturalWidth - 1, Math.floor(x * image.naturalWidth)), Math.min(image.naturalHeight - 1, Math.floor(y * image.naturalHeight)), 1, 1, 0, 0, 1, 1);
-  const [red, green, blue] = spot.getImageData(0, 0, 1, 1).data;
-  setColor("#" + [red, green, blue].map((code) => code.toString(16).padStart(2, "0")).join(""));
-}
-
-const setColor = (color) => { at("color").value = color; setTool("color"); };
-
-const begin = (point) => ({ color: tool === "area" ? "area" : at("color").value, size: Number(at("size").value) / 100, points: [point] });
-
-canvas.addEventListener("pointerdown", (event) => {
-  if (event.button || !event.isPrimary) { drawing = null; return; }
-  cross = null;
-  if (tool === "pick") { pickFrom(at("after"), place(event)); return; }
-  canvas.setPointerCapture(event.pointerId);
-  if (tool === "look") { split(100 * place(event)[0]); return; }
-  drawing = begin(place(event));
-  draw();
-});
-canvas.addEventListener("pointermove", (event) => {
-  if (!canvas.hasPointerCapture(event.pointerId)) return;
-  if (tool === "look") { split(100 * place(event)[0]); return; }
-  if (!drawing) return;
-  const point = place(event), last = drawing.points[drawing.points.length - 1];
-  const moved = Math.hypot((point[0] - last[0]) * canvas.clientWidth, (point[1] - last[1]) * canvas.clientHeight);
-  if (moved >= (drawing.points.length > 1 ? 2 : 5)) { drawing.points.push(point); draw(); }
-});
-canvas.addEventListener("pointerup", () => { const stroke = drawing; drawing = null; if (stroke) finish(stroke); });
-canvas.addEventListener("pointercancel", () => { drawing = null; draw(); });
-canvas.addEventListener("blur", draw);
-canvas.addEventListener("keydown", (event) => {
-  const step = event.shiftKey ? 0.05 : 0.01;
-  const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
-  if (event.key in moves) {
-    const move = moves[event.key];
-    if (tool === "look") split(Math.min(100, Math.max(0, Number(at("split").value) + 100 * move[0])));
-    else cross = (cross || [0.5, 0.5]).map((value, axis) => Math.min(1, Math.max(0, value + move[axis])));
-  } else if ((event.key === "Enter" || event.key === " ") && tool !== "look") {
-    cross = cross || [0.5, 0.5];
-    if (tool === "pick") pickFrom(at("after"), cross);
-    else finish(begin(cross));
-  } else return;
-  event.preventDefault();
-  draw();
-});
-root.addEventListener("keydown", (event) => {
-  if ((event.ctrlKey || event.metaKey) && event.key === "z") { event.preventDefault(); undo(); }
-  if (event.key === "Escape") cancel();
-});
-
-// Controls
 
 function cancel() {
   if (!waiting) return;
@@ -331,22 +239,19 @@ at("saturation").addEventListener("input", (event) => {
   clearTimeout(later);
   later = setTimeout(restyle, 200);
 });
-at("show-doubt").addEventListener("change", () => {
-  if (at("show-doubt").checked && state.doubt.revision !== revision) paint("doubt", "Looking where the model doubts");
-  show();
-});
+at("show-doubt").addEventListener("change", () => { repaint(); show(); });
 at("more").addEventListener("click", () => paint("more", "Painting"));
 at("save").addEventListener("click", () => { say("Writing the file", false, null); ask("save", { format: at("format").value, name: name.replace(/\.[^.]*$/, "") }); });
-at("cancel").addEventListener("click", cancel);
+at("cancel").addEventListener("click", () => { if (waiting) cancel(); else say(""); });
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
-  root.addEventListener(kind, (event) => {
+  document.addEventListener(kind, (event) => {  // beside the photo, too: the browser would leave the page for it
     event.preventDefault();
     root.classList.toggle("over", kind === "dragenter" || kind === "dragover");
     if (kind === "drop" && event.dataTransfer.files.length) open(event.dataTransfer.files[0]);
   });
 }
 document.addEventListener("colorize-failed", () => {
-  if (waiting) { waiting = false; say("The program is busy with other visitors, or has stopped. Try again in a moment.", true); }
+  if (waiting) { waiting = false; opening = ""; say("The program is busy with other visitors, or has stopped. Try again in a moment.", true); }
 });
 new ResizeObserver(() => { if (state.photo) fit(); }).observe(at("frame"));
 watch("value", receive);

@@ -50,7 +50,7 @@ def build_page(studio: Studio, num_painters: int, max_queue: int) -> gr.Blocks:
             value=None,
             html_template=folder.joinpath("page.html").read_text("utf-8"),
             css_template=folder.joinpath("page.css").read_text("utf-8"),
-            js_on_load=folder.joinpath("page.js").read_text("utf-8"),
+            js_on_load="\n".join(folder.joinpath(name).read_text("utf-8") for name in ("page.js", "canvas.js")),
             apply_default_css=False,
             elem_id="colorize",
         )

@@ -6,29 +6,35 @@ import re
 import shutil
 import threading
 import time
+import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from colorize_pipeline.apps import color_space
+from colorize_pipeline.apps.doubt_picture import tint_photo
 from colorize_pipeline.apps.gray import luma_of
 from colorize_pipeline.apps.painting import Painting
 from colorize_pipeline.apps.photo import Photo, round_to_eight_bit
 from colorize_pipeline.apps.provenance import Record, identify_gray
 from colorize_pipeline.apps.reading import read_photo
 from colorize_pipeline.apps.same_look import look_in_srgb
-from colorize_pipeline.apps.web.wishes import Wishes, describe, mask_of
+from colorize_pipeline.apps.web.question import Question, Stroke, describe, hints_of, mask_of
 from colorize_pipeline.apps.workers import noise_seed
 from colorize_pipeline.apps.writing import save_photo
+from colorize_pipeline.hint_propagation import finish_chroma
+from colorize_pipeline.hints import HintWarning, fit_to_gamut, read_hints
 from colorize_pipeline.image_processor import ColorizationImageProcessor
 
 
 VIEW_SIDE = 1280  # pixels of the longer side of what the browser shows
 _KEPT_VIEWS = 60  # files that the browser may still be fetching
+_KEPT_FIXED = 4  # sets of strokes
 _JPEG_QUALITY = 92
 _NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')  # of files, on any system
 _LONGEST_STEM = 60  # characters, which may take four bytes each
@@ -40,21 +46,28 @@ RESULT_SUFFIXES = (".png", ".tif")  # lossless, and both take 16 bit
 @dataclass(frozen=True)
 class Version:
     """
-    One answer for the photo.
+    One answer for the photo, at full size as it is painted, or at the size of the view as it is kept.
 
     Args:
         seed (`int`): The user's, as on the command line.
-        painting (`Painting`): With the photo's luma at the size of the view: it is joined with the whole for a result.
-        before (`Painting` or `None`): The same, before areas were drawn.
-        wishes (`Wishes`): It was painted with.
+        painting (`Painting`): As all of the photo would be.
+        before (`Painting` or `None`): The same, before areas were drawn; `None` without areas.
+        question (`Question`): It was painted with.
         view (`str`): Name of the file that the browser shows.
     """
 
     seed: int
     painting: Painting
     before: Painting | None
-    wishes: Wishes
+    question: Question
     view: str = ""
+
+    def join(self, mask: Image.Image | None, codes: np.ndarray | None) -> Painting:
+        """Give the painting with what is outside of the areas, by their mask and the photo's own codes."""
+        if mask is None:
+            return self.painting
+        outside = codes if self.question.outside == "photo" else self.before
+        return replace(self.painting, mask=np.asarray(mask) >= 128, outside=outside)
 
 
 @dataclass(frozen=True)
@@ -103,8 +116,9 @@ class Session:
         self.photo: Original | None = None
         self.reference: Path | None = None
         self.reference_view = self.reference_sha256 = self.photo_view = self.doubt_view = ""
-        self.doubt_revision = -1
+        self.doubt_question: Question | None = None  # with which the view of doubt was made
         self.versions: dict[int, Version] = {}
+        self._fixed: dict[tuple[Stroke, ...], torch.Tensor] = {}
         self._views: list[str] = []
         self._number = 0
 
@@ -132,8 +146,8 @@ class Session:
             path, sha256, photo.size, torch.from_numpy(np.array(small)), codes, photo.icc_profile, photo.notes
         )
         with self.lock:
-            before, self.photo, self.versions = self.photo, original, {}
-            self.doubt_revision, self.doubt_view = -1, ""
+            before, self.photo, self.versions, self._fixed = self.photo, original, {}, {}
+            self.doubt_question, self.doubt_view = None, ""
             self.photo_view = self.save_view(Image.fromarray(codes), photo.icc_profile)
         if before:
             before.path.unlink(missing_ok=True)
@@ -177,32 +191,80 @@ class Session:
             image.save(self.folder / name, quality=_JPEG_QUALITY, subsampling=0, icc_profile=icc_profile)
         return name
 
-    def keep(self, version: Version) -> None:
-        """Take a version that was just painted, in the place of the one of its seed."""
-        view = self._view_of(version)
+    def keep(self, original: Original, version: Version) -> None:
+        """
+        Take a version that was just painted, in the place of the one of its seed.
+
+        Args:
+            original (`Original`): The photo that it is of, which may be gone by now.
+            version (`Version`): At full size, with saturation 1: what is asked for is given to the view.
+        """
+        before = version.before and _at_view_size(version.before, original)
+        self._show(original, replace(version, painting=_at_view_size(version.painting, original), before=before))
+
+    def restyle(self, question: Question) -> None:
+        """Show all versions anew, with another saturation or another outside."""
+        for version in list(self.versions.values()):
+            asked = replace(version.question, saturation=question.saturation, outside=question.outside)
+            if asked != version.question:
+                self._show(self.photo, replace(version, question=asked))
+
+    def show_doubt(self, original: Original, doubt: torch.Tensor, question: Question) -> None:
+        """Draw the doubt about the version that is chosen."""
+        view = self.save_view(tint_photo(original.luma, doubt))
         with self.lock:
-            if version.painting.luma is self.photo.luma:  # not of the photo before
+            if self.photo is original:
+                self.doubt_view, self.doubt_question = view, question
+
+    def _show(self, original: Original, version: Version) -> None:
+        question = version.question
+        strong = replace(
+            version,
+            painting=self._saturate(original, version.painting, question.colors, question.saturation),
+            before=version.before
+            and self._saturate(original, version.before, question.colors_before_areas, question.saturation),
+        )
+        codes = strong.join(mask_of(question.areas, original.codes.shape[1::-1]), original.codes).whole()
+        view = self.save_view(Image.fromarray(codes), original.icc_profile)
+        with self.lock:
+            if self.photo is original:
                 self.versions[version.seed] = replace(version, view=view)
 
-    def restyle(self, wishes: Wishes) -> None:
-        """Show all versions anew, with another saturation."""
-        for version in list(self.versions.values()):
-            asked = replace(version.wishes, saturation=wishes.saturation, outside=wishes.outside)
-            if asked != version.wishes:
-                self.keep(replace(version, wishes=asked))
+    def _saturate(
+        self, original: Original, painting: Painting, colors: tuple[Stroke, ...], saturation: float
+    ) -> Painting:
+        """Do for the view, at once, what the pipeline's `saturation` does: hints keep their colors."""
+        if saturation == 1:
+            return painting
+        fixed = self._fixed_chroma(original, colors) if colors else 0.0
+        return replace(painting, chroma=fixed + saturation * (painting.chroma.float() - fixed))
 
-    def _view_of(self, version: Version) -> str:
-        photo = self.photo
-        mask = mask_of(version.wishes.areas, photo.codes.shape[1::-1])
-        codes = _rows(version, photo.luma, photo.codes, mask).whole()
-        return self.save_view(Image.fromarray(codes), photo.icc_profile)
+    def _fixed_chroma(self, original: Original, colors: tuple[Stroke, ...]) -> torch.Tensor:
+        """Give the chroma that no saturation changes, `(2, height, width)`: known colors as they spread over gray."""
+        with self.lock:
+            fixed = self._fixed.get(colors)
+        if fixed is None:
+            luma = _seen_in_srgb(original)
+            size = tuple(luma.shape)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", HintWarning)  # it was told when the version was painted
+                (known,) = fit_to_gamut([read_hints(hints_of(colors, size[::-1]), size)], [luma])
+            fixed = finish_chroma(luma, torch.zeros(2, 1, 1), known, 1.0, None).half()
+            with self.lock:
+                self._fixed[colors] = fixed
+                for old in list(self._fixed)[:-_KEPT_FIXED]:
+                    del self._fixed[old]
+        return fixed.float()
 
-    def save_result(self, seed: int, stem: str, suffix: str, record: Record) -> tuple[str, tuple[str, ...]]:
+    def save_result(
+        self, original: Original, version: Version, photo: Photo, stem: str, suffix: str, record: Record
+    ) -> tuple[str, tuple[str, ...]]:
         """
         Write a version at full size, with the metadata of its photo, by the writer of the command line.
 
         Args:
-            seed (`int`): Of the version.
+            original (`Original`), photo (`Photo`): What the version is of.
+            version (`Version`): At full size, and with the saturation that was asked for.
             stem (`str`): The visitor's name for the photo, of which any character may be left out.
             suffix (`str`): One of `RESULT_SUFFIXES`.
             record (`Record`): What all results of the model have in common.
@@ -214,46 +276,39 @@ class Session:
             `PHOTO_ERRORS`: if it cannot be written.
         """
         with self.lock:
-            version, original = self.versions[seed], self.photo
             self._number += 1
             results = self.folder / "results"
             results.mkdir(exist_ok=True)
             unfinished = self.folder / f"unfinished-{self._number}{suffix}"
-        photo = read_photo(original.path)
-        luma = luma_of(photo)
-        mask = mask_of(version.wishes.areas, photo.size)
-        rows = _rows(version, torch.from_numpy(luma), None if mask is None else _own_codes(photo), mask)
-        settings = {**record.settings, **describe(version.wishes, self.reference_sha256)}
-        settings["saturation"] = version.wishes.saturation
+        question = version.question
+        mask = mask_of(question.areas, photo.size)
+        rows = version.join(mask, _own_codes(photo) if mask is not None and question.outside == "photo" else None)
+        settings = {**record.settings, **describe(question, self.reference_sha256), "saturation": question.saturation}
         record = replace(
             record,
-            seed=seed,
-            noise_seed=noise_seed(original.sha256, None, seed),
+            seed=version.seed,
+            noise_seed=noise_seed(original.sha256, None, version.seed),
             settings=settings,
-            gray=identify_gray(luma),
+            gray=identify_gray(rows.luma.numpy()),
         )
         try:
             notes = save_photo(unfinished, rows, photo, record)
             for old in results.iterdir():
                 old.unlink(missing_ok=True)
-            name = f"results/{_NOT_IN_NAMES.sub('', stem)[:_LONGEST_STEM].strip() or 'photo'}.color-{seed}{suffix}"
+            stem = _NOT_IN_NAMES.sub("", stem)[:_LONGEST_STEM].strip() or "photo"
+            name = f"results/{stem}.color-{version.seed}{suffix}"
             os.replace(unfinished, self.folder / name)
         finally:
             unfinished.unlink(missing_ok=True)
         return name, notes
 
 
-def _rows(version: Version, luma: torch.Tensor, codes: np.ndarray | None, mask: Image.Image | None) -> Painting:
-    """Join a version with a luma plane of any size, the photo's own codes and the mask at that size."""
-    saturation = version.wishes.saturation
-
-    def join(painting: Painting) -> Painting:
-        return replace(painting, luma=luma, chroma=saturation * painting.chroma)
-
-    if mask is None:
-        return join(version.painting)
-    outside = codes if version.wishes.outside == "photo" or version.before is None else join(version.before)
-    return replace(join(version.painting), mask=np.asarray(mask) >= 128, outside=outside)
+def _at_view_size(painting: Painting, original: Original) -> Painting:
+    """Give the same colors for the view. Coarse chroma, as it is painted, stays as it is."""
+    chroma = painting.chroma
+    if chroma.shape[1:] == painting.luma.shape:  # with hints it is as large as the photo
+        chroma = F.interpolate(chroma[None], size=tuple(original.luma.shape), mode="area")[0].half()
+    return replace(painting, luma=original.luma, chroma=chroma)
 
 
 def _read_or_remove(path: Path) -> Photo:
@@ -264,10 +319,10 @@ def _read_or_remove(path: Path) -> Photo:
     return photo
 
 
-def seen_in_srgb(photo: Original) -> np.ndarray:
+def _seen_in_srgb(photo: Original) -> torch.Tensor:
     """The view of a photo's gray as the network sees it, `(height, width)`."""
     space = color_space.other_space(photo.icc_profile)
-    return (photo.luma if space is None else look_in_srgb(photo.luma, space)).numpy()
+    return photo.luma if space is None else look_in_srgb(photo.luma, space)
 
 
 def _is_colored(photo: Photo) -> bool:

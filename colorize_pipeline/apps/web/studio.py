@@ -1,35 +1,32 @@
-"""Paints for the clients of the page: one pipeline for each that is painted for at a time."""
+"""Answers the clients of the page: keeps what each has here, and lets the painters work for it."""
 
-import copy
 import os
-import queue
 import secrets
 import stat
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-import torch
 from PIL import Image
 
-from colorize_pipeline.apps.painting import Painting, paint_photo
+from colorize_pipeline.apps.doubt_picture import DOUBT_NOTE, DOUBT_TITLE, legend_steps
 from colorize_pipeline.apps.photo import PHOTO_ERRORS, Photo, limit_megapixels, reason_of
 from colorize_pipeline.apps.reading import read_photo
 from colorize_pipeline.apps.reference import read_reference
-from colorize_pipeline.apps.web.session import RESULT_SUFFIXES, Session, Version, seen_in_srgb
-from colorize_pipeline.apps.web.wishes import Wishes, hints_of, parse_wishes
-from colorize_pipeline.apps.workers import DOUBT_SAMPLES, Model, noise_seed
+from colorize_pipeline.apps.web.painters import Painters
+from colorize_pipeline.apps.web.question import Question, parse_question
+from colorize_pipeline.apps.web.session import RESULT_SUFFIXES, Original, Session
+from colorize_pipeline.apps.workers import DOUBT_SAMPLES, Model
 
 
 VERSIONS_AT_A_TIME = 4
 MAX_VERSIONS = 12
-_DOUBT_COLOR = (255, 0, 170)  # no photo has it
 _POLL_SECONDS = 0.2
+_DOUBT_LEGEND = {"title": DOUBT_TITLE, "note": DOUBT_NOTE, "steps": legend_steps()}
 _GONE = "the photo is no longer here: drop it again"
 
 
@@ -38,8 +35,7 @@ class Studio:
     All that the page does, for many clients at once.
 
     Args:
-        model (`Model`): Its networks are shared; each painter has a pipeline of its own around them, since a run is
-            stopped by a mark on its pipeline.
+        model (`Model`): All paint with it.
         folder (`Path`): For all files: `uploads/`, and `sessions/` with a folder for each client.
         num_painters (`int`): Versions painted at a time.
         max_megapixels (`int`): Larger photos are refused.
@@ -63,12 +59,7 @@ class Studio:
         self.uploads, self.folder = Path(folder, "uploads").resolve(), Path(folder, "sessions").resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.seconds_to_return, self.seconds_idle, self.max_sessions = seconds_to_return, seconds_idle, max_sessions
-        self._pipes: queue.SimpleQueue = queue.SimpleQueue()
-        for _ in range(num_painters):
-            pipe = copy.copy(model.pipe)  # the networks are the same; a scheduler counts its steps
-            pipe.scheduler = copy.deepcopy(model.pipe.scheduler)
-            self._pipes.put(pipe)
-        self._painters = ThreadPoolExecutor(num_painters)
+        self._painters = Painters(model, num_painters)
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -82,7 +73,7 @@ class Studio:
             sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             session.close()
-        self._painters.shutdown(cancel_futures=True)
+        self._painters.close()
 
     # What the page asks for. `client` is the hash with which Gradio tells pages apart.
 
@@ -92,62 +83,67 @@ class Studio:
 
         Args:
             client (`str`): Who asks.
-            data (`dict`): Wishes, and `kind`: `"open"`, `"more"`, `"edit"`, `"doubt"` or `"reference"`; of an upload
+            data (`dict`): Question, and `kind`: `"open"`, `"more"`, `"edit"`, `"doubt"` or `"reference"`; of an upload
                 also its `path`, as the server has told it.
 
         Yields:
             `dict`: What the page shows from now on.
         """
-        session, wishes = self._session(client, "open" if data.get("kind") == "open" else ""), None
+        session, question = self._session(client, "open" if data.get("kind") == "open" else ""), None
         try:
-            wishes = parse_wishes(data)
+            question = parse_question(data)
             if session is None:
                 raise ValueError(_GONE)
-            if self._is_stale(session, wishes):
+            if self._is_stale(session, question):
                 return
-            session.latest = wishes.serial
+            session.latest = question.serial
             kind = str(data.get("kind"))
             if kind == "open":
                 session.open_photo(self._uploaded(data.get("path")))
-                yield self._state(session, wishes, progress=0.0)
+                yield self._state(session, question, progress=0.0)
             elif kind == "reference":
                 session.open_reference(self._uploaded(data["path"]) if data.get("path") else None)
             if session.photo is None:
                 raise ValueError(_GONE)
-            seeds = self._seeds(session, kind, wishes)
-            yield from self._paint_versions(session, seeds, wishes)
-            if kind == "doubt" and not self._is_stale(session, wishes):
-                yield self._state(session, wishes, progress=0.0, doing="looking where the model doubts")
-                self._painters.submit(self._paint_doubt, session, wishes).result()
-            stopped = self._is_stale(session, wishes)
-            yield self._state(session, wishes, message="" if stopped else "; ".join(session.photo.notes))
+            seeds = self._seeds(session, kind, question)
+            yield from self._work(session, seeds, question, "painting", self._paint_version)
+            if kind == "doubt" and question.version in session.versions:
+                doing = "looking where the colors are a guess"
+                yield from self._work(session, [question.version], question, doing, self._paint_doubt)
+            told = kind == "open" and not self._is_stale(session, question)
+            yield self._state(session, question, message="; ".join(session.photo.notes) if told else "")
         except (*PHOTO_ERRORS, RuntimeError) as error:  # RuntimeError: a photo too large for the device's memory
-            yield self._state(session, wishes, error=reason_of(error, self.max_megapixels))
+            yield self._state(session, question, error=reason_of(error, self.max_megapixels))
 
     def restyle(self, client: str, data: dict) -> dict:
         """Show the versions with another saturation, or another outside of the areas."""
-        session, wishes = self._session(client), None
+        session, question = self._session(client), None
         try:
-            wishes = parse_wishes(data)
+            question = parse_question(data)
             if session is None or session.photo is None:
                 raise ValueError(_GONE)
-            session.restyle(wishes)
-            return self._state(session, wishes)
+            session.restyle(question)
+            return self._state(session, question)
         except PHOTO_ERRORS as error:
-            return self._state(session, wishes, error=reason_of(error, self.max_megapixels))
+            return self._state(session, question, error=reason_of(error, self.max_megapixels))
 
     def save(self, client: str, data: dict) -> dict:
         """Write the chosen version at full size, for the browser to download."""
-        session, wishes = self._session(client), None
+        session, question = self._session(client), None
         try:
-            wishes = parse_wishes(data)
+            question = parse_question(data)
             suffix = f".{data.get('format')}"
-            if session is None or wishes.version not in session.versions or suffix not in RESULT_SUFFIXES:
+            if session is None or question.version not in session.versions or suffix not in RESULT_SUFFIXES:
                 raise ValueError(_GONE)
-            name, notes = session.save_result(wishes.version, str(data.get("name", "")), suffix, self.record)
-            return self._state(session, wishes, result=self._url(session, name), message="; ".join(notes))
-        except PHOTO_ERRORS as error:
-            return self._state(session, wishes, error=reason_of(error, self.max_megapixels))
+            original, photo, reference = self._read(session, question)
+            version = self._painters.submit(
+                self._painters.paint, original, photo, reference, question, question.version, question.saturation
+            ).result()
+            stem = str(data.get("name", ""))
+            name, notes = session.save_result(original, version, photo, stem, suffix, self.record)
+            return self._state(session, question, result=self._url(session, name), message="; ".join(notes))
+        except (*PHOTO_ERRORS, RuntimeError) as error:
+            return self._state(session, question, error=reason_of(error, self.max_megapixels))
 
     def halt(self, client: str, serial: object) -> None:
         """Stop all that was asked before that serial."""
@@ -162,109 +158,77 @@ class Studio:
 
     # Painting
 
-    def _seeds(self, session: Session, kind: str, wishes: Wishes) -> list[int]:
+    def _seeds(self, session: Session, kind: str, question: Question) -> list[int]:
         if kind in ("open", "more"):
             first = max(session.versions, default=0) + 1
             return list(range(first, min(first + VERSIONS_AT_A_TIME, MAX_VERSIONS + 1)))
-        chosen = session.versions.get(wishes.version)
-        if chosen is not None and chosen.wishes.revision == wishes.revision and kind != "reference":
+        chosen = session.versions.get(question.version)
+        if chosen is not None and chosen.question.revision == question.revision and kind != "reference":
             return []
-        return [wishes.version] if 0 < wishes.version <= MAX_VERSIONS else []
+        return [question.version] if 0 < question.version <= MAX_VERSIONS else []
 
-    def _paint_versions(self, session: Session, seeds: list[int], wishes: Wishes) -> Iterator[dict]:
-        """Paint versions, as many at a time as there are painters; the states show each as soon as it is there."""
-        if not seeds:
+    def _work(
+        self, session: Session, seeds: list[int], question: Question, doing: str, work: Callable[..., None]
+    ) -> Iterator[dict]:
+        """Work on versions, as many at a time as there are painters; the states show each as soon as it is there."""
+        if not seeds or self._is_stale(session, question):
             return
-        photo, gone = read_photo(session.photo.path), threading.Event()
-        reference = read_reference(session.reference) if session.reference and wishes.use_reference else None
-        steps_done = [0]
-        num_steps = len(seeds) * self.record.settings["num_inference_steps"]
-        work = (session, photo, reference, wishes, gone, steps_done)
+        gone, steps_done = threading.Event(), [0]
+        num_steps = len(seeds) * self.record.settings["num_inference_steps"] * (2 if work == self._paint_doubt else 1)
+
+        def after_step(pipe, step, timestep, tensors) -> dict:
+            steps_done[0] += 1
+            pipe._interrupt = is_vain()
+            return {}
+
+        def is_vain() -> bool:
+            return gone.is_set() or self._is_stale(session, question)
+
+        read = self._read(session, question)
         try:
-            futures = {self._painters.submit(self._paint_version, seed, *work) for seed in seeds}
+            futures = {
+                self._painters.submit(work, session, *read, question, seed, after_step, is_vain) for seed in seeds
+            }
             while futures:
                 done, futures = wait(futures, _POLL_SECONDS, FIRST_COMPLETED)
                 for future in done:
                     future.result()
                 number = min(len(seeds) - len(futures) + 1, len(seeds))
-                doing = f"painting version {number} of {len(seeds)}" if len(seeds) > 1 else "painting"
-                yield self._state(session, wishes, progress=min(0.99, steps_done[0] / num_steps), doing=doing)
+                words = f"{doing} version {number} of {len(seeds)}" if len(seeds) > 1 else doing
+                yield self._state(session, question, progress=min(0.99, steps_done[0] / num_steps), doing=words)
         finally:
             gone.set()  # whoever asked may not wait any more
 
-    def _paint_version(
-        self,
-        seed: int,
-        session: Session,
-        photo: Photo,
-        reference: Image.Image | None,
-        wishes: Wishes,
-        gone: threading.Event,
-        steps_done: list[int],
-    ) -> None:
-        def after_step(pipe, step, timestep, tensors) -> dict:
-            steps_done[0] += 1
-            pipe._interrupt = gone.is_set() or self._is_stale(session, wishes)
-            return {}
+    def _read(self, session: Session, question: Question) -> tuple[Original, Photo, Image.Image | None]:
+        reference = read_reference(session.reference) if session.reference and question.use_reference else None
+        return session.photo, read_photo(session.photo.path), reference
 
-        def paint(strokes) -> Painting:
-            (painting,) = paint_photo(
-                pipe,
-                photo,
-                [noise_seed(session.photo.sha256, None, seed)],
-                hints=hints_of(strokes, photo.size),
-                reference_image=reference,
-                callback_on_step_end=after_step,
-            )
-            return replace(painting, luma=session.photo.luma)
-
-        pipe = self._pipes.get()
-        try:
-            if gone.is_set() or self._is_stale(session, wishes):
-                return
-            painting, before = paint(wishes.colors), None
-            if wishes.areas:
-                before = painting if wishes.colors == wishes.colors_before_areas else paint(wishes.colors_before_areas)
-            if not (gone.is_set() or self._is_stale(session, wishes)):
-                session.keep(Version(seed, painting, before, wishes))
-        finally:
-            self._pipes.put(pipe)
-
-    def _paint_doubt(self, session: Session, wishes: Wishes) -> None:
-        def after_step(pipe, step, timestep, tensors) -> dict:
-            pipe._interrupt = self._is_stale(session, wishes)
-            return {}
-
-        pipe = self._pipes.get()
-        try:
-            seen = seen_in_srgb(session.photo)
-            height, width = seen.shape
-            (doubt,) = pipe(
-                seen,
-                hints=hints_of(wishes.colors, (width, height)),
-                ensemble_size=DOUBT_SAMPLES,
-                output_uncertainty=True,
-                generator=torch.Generator().manual_seed(noise_seed(session.photo.sha256, None, wishes.version)),
-                callback_on_step_end=after_step,
-            ).uncertainty
-        finally:
-            self._pipes.put(pipe)
-        if self._is_stale(session, wishes):
+    def _paint_version(self, session, original, photo, reference, question, seed, after_step, is_vain) -> None:
+        if is_vain():
             return
-        layer = np.empty((height, width, 4), np.uint8)
-        layer[:, :, :3], layer[:, :, 3] = _DOUBT_COLOR, np.asarray(doubt)
-        session.doubt_view = session.save_view(Image.fromarray(layer))
-        session.doubt_revision = wishes.revision
+        version = self._painters.paint(original, photo, reference, question, seed, 1.0, after_step)
+        if not is_vain():
+            session.keep(original, version)
 
-    def _is_stale(self, session: Session, wishes: Wishes) -> bool:
-        return session.latest > wishes.serial or self._closing.is_set()
+    def _paint_doubt(self, session, original, photo, reference, question, seed, after_step, is_vain) -> None:
+        if is_vain():
+            return
+        asked = replace(question, strokes=question.colors)  # the whole of the photo is looked at
+        version = self._painters.paint(
+            original, photo, reference, asked, seed, question.saturation, after_step, doubt_samples=DOUBT_SAMPLES
+        )
+        if not is_vain():
+            session.show_doubt(original, version.painting.doubt, question)
+
+    def _is_stale(self, session: Session, question: Question) -> bool:
+        return session.latest > question.serial or self._closing.is_set()
 
     # What the page shows
 
     def _state(
         self,
         session: Session | None,
-        wishes: Wishes | None,
+        question: Question | None,
         progress: float | None = None,
         doing: str = "",
         message: str = "",
@@ -273,7 +237,7 @@ class Studio:
     ) -> dict:
         state = {
             "moment": time.monotonic(),
-            "serial": wishes.serial if wishes else 0,
+            "serial": question.serial if question else 0,
             "progress": progress,
             "doing": doing,
             "message": message,
@@ -286,7 +250,6 @@ class Studio:
         with session.lock:
             photo = session.photo
             state["photo"] = {
-                "id": photo.path.name,
                 "width": photo.size[0],
                 "height": photo.size[1],
                 "has_color": photo.has_color,
@@ -296,13 +259,16 @@ class Studio:
                 {
                     "seed": seed,
                     "view": self._url(session, version.view),
-                    **{name: getattr(version.wishes, name) for name in ("revision", "saturation", "outside")},
+                    "notes": "; ".join(version.painting.notes),
+                    **{name: getattr(version.question, name) for name in ("revision", "saturation", "outside")},
                 }
                 for seed, version in sorted(session.versions.items())
             ]
             state["more"] = max(session.versions, default=0) < MAX_VERSIONS
             state["reference"] = self._url(session, session.reference_view)
-            state["doubt"] = {"view": self._url(session, session.doubt_view), "revision": session.doubt_revision}
+            state["doubt"] = {"view": self._url(session, session.doubt_view), **_DOUBT_LEGEND}
+            if asked := session.doubt_question:
+                state["doubt"] |= {name: getattr(asked, name) for name in ("version", "revision", "saturation")}
         return state
 
     def _url(self, session: Session, name: str) -> str:

@@ -35,7 +35,7 @@ class Stroke:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Question:
     """
     All that the page sends with whatever it asks.
 
@@ -72,7 +72,7 @@ class Wishes:
         return self.strokes[:first]
 
 
-def parse_wishes(data: object) -> Wishes:
+def parse_question(data: object) -> Question:
     """
     Read what a browser sent, which may be anything.
 
@@ -81,7 +81,7 @@ def parse_wishes(data: object) -> Wishes:
     """
     try:
         strokes = tuple(_parse_stroke(stroke) for stroke in data["strokes"][: MAX_STROKES + 1])
-        wishes = Wishes(
+        question = Question(
             serial=int(data["serial"]),
             version=int(data["version"]),
             revision=int(data["revision"]),
@@ -94,7 +94,7 @@ def parse_wishes(data: object) -> Wishes:
         raise ValueError(f"the page sent what this program does not know ({error}): load it again") from error
     if len(strokes) > MAX_STROKES or sum(len(stroke.points) for stroke in strokes) > MAX_POINTS:
         raise ValueError(f"more than {MAX_STROKES} strokes or {MAX_POINTS} points: undo some")
-    return wishes
+    return question
 
 
 def _parse_stroke(data: dict) -> Stroke:
@@ -143,14 +143,14 @@ def mask_of(strokes: tuple[Stroke, ...], size: tuple[int, int]) -> Image.Image |
     return mask
 
 
-def describe(wishes: Wishes, reference_sha256: str | None) -> dict:
+def describe(question: Question, reference_sha256: str | None) -> dict:
     """What the record of a result tells of them, with which its owner recognizes a set of strokes; `{}` of none."""
     told = {}
-    for name, strokes in (("hints", wishes.colors), ("mask_image", wishes.areas)):
+    for name, strokes in (("hints", question.colors), ("mask_image", question.areas)):
         if strokes:
             digest = hashlib.sha256(json.dumps([asdict(stroke) for stroke in strokes]).encode()).hexdigest()
             told[name] = f"{len(strokes)} drawn on the page, sha256:{digest}"
-    if reference_sha256 and wishes.use_reference:
+    if reference_sha256 and question.use_reference:
         told["reference_image"] = f"sha256:{reference_sha256}"
     return told
 
