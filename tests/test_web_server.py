@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import make_pipeline
 from PIL import Image
 from typer.testing import CliRunner
 from web_client import WebClient
@@ -29,6 +30,16 @@ needs_browser = pytest.mark.skipif(
     not (find_spec("gradio") and find_spec("playwright") and CHROMIUM),
     reason="needs Gradio, playwright and Debian's chromium",
 )
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    """A tiny model that takes references, with enough steps to be stopped among them."""
+    folder = tmp_path_factory.mktemp("model")
+    pipeline = make_pipeline(with_encoder=True)
+    pipeline.register_to_config(default_num_inference_steps=12)
+    pipeline.save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +171,32 @@ def saved(page, press) -> tuple[str, bytes]:
     return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
 
 
+def pixels_of(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def on_photo(page, x: float, y: float) -> tuple[float, float]:
+    box = page.locator("#cz-canvas").bounding_box()
+    return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+
+def painted(page, act) -> None:
+    """Do something for which the version is painted anew, and wait for it."""
+    before = page.get_attribute("#cz-after", "src")
+    act()
+    page.wait_for_function("url => document.querySelector('#cz-after').getAttribute('src') !== url", arg=before)
+    page.wait_for_selector("#cz-save:enabled")
+    idle(page)
+
+
+def by_command_line(folder: Path, data: bytes, model_folder: str, *more: str) -> bytes:
+    (folder / "photo.jpg").write_bytes(data)
+    options = ["--model", model_folder, "--dtype", "float32", "--device", "cpu", "--overwrite", *more]
+    result = CliRunner().invoke(cli.app, [str(folder / "photo.jpg"), *options])
+    assert result.exit_code == 0, result.output
+    return (folder / "photo.color.png").read_bytes()
+
+
 @needs_browser
 def test_a_visitor_paints_hints_undoes_and_downloads(visit, jpeg, model_folder, tmp_path):
     page = visit(viewport={"width": 1280, "height": 900})
@@ -172,59 +209,134 @@ def test_a_visitor_paints_hints_undoes_and_downloads(visit, jpeg, model_folder, 
     idle(page)
     page.click("[data-tool=color]")
     page.fill("#cz-color", "#d02020")
-    without_hint = page.evaluate("document.querySelector('#cz-after').src")
-    page.click("#cz-canvas", position={"x": 200, "y": 150})
-    page.wait_for_function("url => document.querySelector('#cz-after').src !== url", arg=without_hint)
-    idle(page)
+    painted(page, lambda: page.mouse.click(*on_photo(page, 0.2, 0.3)))
     hinted = shown(page)
+    told = page.inner_text("#cz-notes")
     _, with_hint = saved(page, lambda: page.click("#cz-save"))
     idle(page)
-    page.keyboard.press("Control+z")
-    page.wait_for_function(
-        "() => document.querySelector('#cz-undo').disabled && !document.querySelector('#cz-save').disabled"
-    )
-    idle(page)
+    painted(page, lambda: page.keyboard.press("Control+z"))
     _, undone = saved(page, lambda: page.click("#cz-save"))
     idle(page)
-    second_url = page.evaluate("document.querySelector('#cz-after').src")
-    page.fill("#cz-saturation", "1.5")
-    page.wait_for_function("url => document.querySelector('#cz-after').src !== url", arg=second_url)
-    idle(page)
+    painted(page, lambda: page.fill("#cz-saturation", "1.5"))
     _, vivid = saved(page, lambda: page.click("#cz-save"))
 
-    (tmp_path / "photo.jpg").write_bytes(jpeg)
-    options = ["--model", model_folder, "--seed", "2", "--dtype", "float32", "--device", "cpu"]
-    CliRunner().invoke(cli.app, [str(tmp_path / "photo.jpg"), *options])
     (tmp_path / "hinted.png").write_bytes(with_hint)
     photo = read_photo(tmp_path / "hinted.png")
     record, verdict = judge(tmp_path / "hinted.png", photo, luma_of(photo))
-    (tmp_path / "vivid.png").write_bytes(vivid)
     assert first != second and second != hinted
-    assert read_record(read_photo(tmp_path / "vivid.png").xmp).settings["saturation"] == 1.5
-    assert name == "José 1936.color-2.png"
-    assert plain == undone == (tmp_path / "photo.color.png").read_bytes()
+    assert name == "José 1936.color-2.png" and page.is_disabled("#cz-undo")
+    assert plain == undone == by_command_line(tmp_path, jpeg, model_folder, "--seed", "2")
+    assert vivid == by_command_line(tmp_path, jpeg, model_folder, "--seed", "2", "--saturation", "1.5")
     assert verdict.state == "exact" and photo.dpi[0] == pytest.approx(600, abs=0.1)
     assert record.settings["hints"].startswith("1 drawn on the page") and with_hint != plain
+    assert "possible is #" in told and not page.inner_text("#cz-notes")
 
 
 @needs_browser
-def test_a_visitor_with_a_phone_and_one_with_a_keyboard_do_it_too(visit, jpeg):
+def test_a_visitor_picks_brushes_an_area_takes_a_reference_and_looks_at_doubt(visit, jpeg, tmp_path):
+    from skimage.data import astronaut
+
+    stream = io.BytesIO()
+    Image.fromarray(astronaut()).resize((96, 96)).save(stream, "PNG")
+    page = visit(viewport={"width": 1280, "height": 900})
+    choose(page, jpeg)
+
+    page.click("[data-tool=pick]")
+    page.mouse.click(*on_photo(page, 0.5, 0.5))
+    picked = page.input_value("#cz-color")
+    there = pixels_of(shown(page))[45, 30]
+    _, plain = saved(page, lambda: page.click("#cz-save"))
+    idle(page)
+
+    def brush():
+        page.click("[data-tool=area]")
+        page.fill("#cz-size", "12")
+        page.mouse.move(*on_photo(page, 0.1, 0.3))
+        page.mouse.down()
+        page.mouse.move(*on_photo(page, 0.3, 0.3), steps=4)
+        page.mouse.up()
+
+    def dot():
+        page.click("[data-tool=color]")
+        page.fill("#cz-color", "#d02020")
+        page.mouse.click(*on_photo(page, 0.2, 0.3))
+
+    painted(page, brush)
+    painted(page, dot)
+    _, in_part = saved(page, lambda: page.click("#cz-save"))
+    idle(page)
+    image = {"name": "other.png", "mimeType": "image/png", "buffer": stream.getvalue()}
+    painted(page, lambda: page.set_input_files("#cz-reference-file", image))
+    page.click("#cz-reference-view", position={"x": 5, "y": 5})
+    from_reference = page.input_value("#cz-color")
+    _, referred = saved(page, lambda: page.click("#cz-save"))
+    idle(page)
+    page.check("#cz-show-doubt")
+    page.wait_for_selector("#cz-doubt:visible")
+    legend = page.inner_text("#cz-legend")
+    idle(page)
+    page.set_input_files("#cz-file", {"name": "no.jpg", "mimeType": "image/jpeg", "buffer": b"no photo at all"})
+    page.wait_for_function("() => document.querySelector('#cz-words').innerText.startsWith('no.jpg: no JPEG, PNG')")
+    kept = page.is_enabled("#cz-undo") and page.is_enabled("#cz-save")
+
+    (tmp_path / "referred.png").write_bytes(referred)
+    changed = (pixels_of(in_part) != pixels_of(plain)).any(axis=2)
+    assert np.abs(np.array([int(picked[at : at + 2], 16) for at in (1, 3, 5)]) - there).max() <= 4
+    assert changed[:, :40].mean() > 0.05 and not changed[:, 40:].any() and not changed[36:].any()
+    assert from_reference not in ("#d02020", picked)
+    assert read_record(read_photo(tmp_path / "referred.png").xmp).settings["reference_image"].startswith("sha256:")
+    assert "a guess 20+" in legend and "dE00" in legend
+    assert kept  # a photo that cannot be read leaves the one that is there as it was
+
+
+@needs_browser
+def test_a_keyboard_is_enough(visit, jpeg, model_folder, tmp_path):
+    page = visit(viewport={"width": 1280, "height": 900})
+
+    def go_to(selector: str, key: str = "Tab") -> None:
+        for _ in range(60):
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                return
+            page.keyboard.press(key)
+        raise AssertionError(f"{selector} is not reached by {key}")
+
+    choosers = []
+    page.on("filechooser", lambda chooser: choosers.append(chooser))
+    page.wait_for_selector("#cz-drop")
+    for _ in range(20):  # a page that is still being set up may lose the focus
+        go_to("#cz-file")
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(500)
+        if choosers:
+            break
+    choosers[0].set_files({"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": jpeg})
+    page.wait_for_selector("#cz-versions button >> nth=3")
+    idle(page)
+    go_to("#cz-versions button:nth-child(2)")
+    page.keyboard.press("Enter")
+    go_to("[data-tool=color]")
+    page.keyboard.press("Enter")
+    go_to("#cz-canvas", "Shift+Tab")
+    page.keyboard.press("ArrowLeft")
+    painted(page, lambda: page.keyboard.press("Enter"))
+    painted(page, lambda: page.keyboard.press("Control+z"))
+    go_to("#cz-save")
+    _, result = saved(page, lambda: page.keyboard.press("Enter"))
+
+    assert result == by_command_line(tmp_path, jpeg, model_folder, "--seed", "2")
+
+
+@needs_browser
+def test_a_phone_is_enough_too_and_who_stops_or_is_refused_is_told(visit, jpeg):
     page = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, device_scale_factor=2)
+    page.wait_for_selector("#cz-drop")
+    widths = [page.evaluate("document.documentElement.scrollWidth")]
     choose(page, jpeg)
     before = shown(page)
     page.tap("[data-tool=color]")
-    page.tap("#cz-canvas", position={"x": 100, "y": 80})
-    page.wait_for_function(
-        "() => !document.querySelector('#cz-undo').disabled && !document.querySelector('#cz-save').disabled"
-    )
-    idle(page)
+    painted(page, lambda: page.tap("#cz-canvas", position={"x": 100, "y": 80}))
     tapped = shown(page)
-    page.focus("#cz-canvas")
-    for key in ("ArrowLeft", "ArrowUp", "Enter"):
-        page.keyboard.press(key)
-    page.wait_for_function("() => !document.querySelector('#cz-save').disabled")
-    idle(page)
-    pressed = shown(page)
+    widths.append(page.evaluate("document.documentElement.scrollWidth"))
     page.evaluate("document.querySelector('#cz-more').click(); document.querySelector('#cz-cancel').click()")
     words = page.inner_text("#cz-words")
     sizes = page.evaluate(
@@ -232,18 +344,13 @@ def test_a_visitor_with_a_phone_and_one_with_a_keyboard_do_it_too(visit, jpeg):
         "!one.closest('#cz-swatches')).map(one => one.getBoundingClientRect().height)"
     )
     page.route("**/queue/join*", lambda route: route.fulfill(status=503, json={"detail": "Queue is full."}))
-    page.click("#cz-more")
+    page.evaluate("document.querySelector('#cz-more').click()")
     page.wait_for_selector("#cz-status.error")
     refused = page.inner_text("#cz-words")
-    page.unroute("**/queue/join*")
-    page.set_input_files("#cz-file", {"name": "no.jpg", "mimeType": "image/jpeg", "buffer": b"no photo at all"})
-    page.wait_for_function("() => document.querySelector('#cz-words').innerText.startsWith('no.jpg: no')")
 
-    assert "busy" in refused
-    assert len({before, tapped, pressed}) == 3
+    assert "busy" in refused and tapped != before
     assert words == "Stopped." and page.locator("#cz-versions button").count() == 4
-    assert page.inner_text("#cz-words").startswith("no.jpg: no JPEG, PNG")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert widths == [390, 390]
     assert min(sizes) >= 44
 
 
