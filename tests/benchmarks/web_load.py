@@ -3,8 +3,9 @@ Many visitors of the page at once: only 200 and 503, everybody gets his own phot
 
     python tests/benchmarks/web_load.py --clients 50 --photos 5
 
-Starts `colorize-web` as a process of its own. Each visitor sends photos that nobody else has, asks again a second
-after each 503, downloads one version of each, and holds its gray, code for code, against what it sent.
+Starts `colorize-web` as a process of its own. First a visitor who is alone sends a JPEG of 12 megapixels, and another
+does, and it is told how long they wait. Then each visitor sends photos that nobody else has, asks again a second after
+each 503, downloads one version of each, and holds its gray, code for code, against what it sent.
 """
 
 import argparse
@@ -70,6 +71,24 @@ class Load:
             self.statuses[status] += 1
 
 
+def time_alone(address: str) -> None:
+    from skimage.data import camera
+
+    stream = io.BytesIO()
+    Image.fromarray(camera()).resize((4000, 3000), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=92)
+    for _ in range(2):
+        client = WebClient(address)
+        start = time.monotonic()
+        _, path = client.upload(stream.getvalue(), ".jpg")
+        sent = time.monotonic()
+        client.ask("paint", kind="open", path=path)
+        first, all_four = client.first_version - start, time.monotonic() - start
+        print(
+            f"{len(stream.getvalue()) / 1e6:.1f} MB of 12 megapixels: sent in {sent - start:.2f} s, first version"
+            f" after {first:.2f} s, four after {all_four:.2f} s"
+        )
+
+
 def resident_megabytes(pid: int) -> float:
     """Of a process on Linux."""
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
@@ -88,6 +107,7 @@ def main() -> None:
     )
     try:
         address = re.search(r"http://\S+?:\d+", process.stdout.readline())[0]
+        time_alone(address)
         load = Load(process, address, tuple(arguments.size))
         start = time.monotonic()
         with ThreadPoolExecutor(arguments.clients) as pool:
