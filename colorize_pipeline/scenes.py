@@ -80,6 +80,18 @@ def ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
         thread.shutdown(cancel_futures=True)
 
 
+def of_one_size(first: torch.Tensor, others: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Give all lumas. Raises `ValueError` once one has another size than the first."""
+    yield first
+    for number, luma in enumerate(others, start=1):
+        if luma.shape != first.shape:
+            raise ValueError(
+                f"`frames` must all have the size of the first, {tuple(first.shape)}, but frame {number} has"
+                f" {tuple(luma.shape)}. Resize them first."
+            )
+        yield luma
+
+
 def follow(
     lumas: Iterable[torch.Tensor],
     size: tuple[int, int],
@@ -155,8 +167,8 @@ def _compare(frame: Frame, last: Frame) -> tuple[torch.Tensor, bool, bool]:
 
 def chunks(frames: Iterator[Frame]) -> Iterator[tuple[list[Frame], bool]]:
     """
-    Part scenes into chunks, which end where the scene does, once much is seen that was not in their first frame, and
-    where something is known. The last frame of a chunk is the first of the next one of its scene.
+    Part scenes into chunks, which end where the scene does, or once much is seen that was not in their first frame.
+    The last frame of a chunk is the first of the next one of its scene.
 
     Yields:
         `tuple`: the frames, and whether the scene ends with them.
@@ -174,8 +186,7 @@ def chunks(frames: Iterator[Frame]) -> Iterator[tuple[list[Frame], bool]]:
             if frame.odd:
                 continue
             known, _ = match_quality(frame.small, chunk[0].small, motion[:1], motion[1:])
-            is_new = 1 - float(known.mean()) > _NEW_BEFORE_KEY
-            if len(chunk) > _LONGEST_CHUNK or is_new or frame.hints is not None:
+            if len(chunk) > _LONGEST_CHUNK or 1 - float(known.mean()) > _NEW_BEFORE_KEY:
                 yield chunk, False
                 chunk = [frame]
     if chunk:

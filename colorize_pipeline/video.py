@@ -17,7 +17,7 @@ from PIL import Image
 
 from .brush import Brush
 from .motion import chain, estimate_motion, match_quality, settle, spread, warp
-from .scenes import Frame, ahead, chained, chunks, follow, most_telling
+from .scenes import Frame, ahead, chained, chunks, follow, most_telling, of_one_size
 
 
 # Shares of a frame: what is filled from around it instead of being painted, and what is painted between keys.
@@ -196,7 +196,7 @@ def paint_film(
     resume = resume or Resume()
     key, scene, seed = resume.key, resume.scene, resume.seed
     _, size = brush.sizes(first)
-    for chunk, scene_ends in chunks(ahead(follow(_of_one_size(first, lumas), size, hints))):
+    for chunk, scene_ends in chunks(ahead(follow(of_one_size(first, lumas), size, hints))):
         # 1. Its keys: the one it starts with, or the frame that shows most; both ends; and between them as needed
         start = Resume(scene, seed, key)
         if key is None:
@@ -215,11 +215,34 @@ def paint_film(
         for left, right in ((0, anchor), (anchor, end)):
             colors.fill_between(left, right)
         # 2. The last frame of a chunk is the first of the next one of its scene
+        changes: list[_Chunk] = []
         for number in range(len(chunk) if scene_ends else end):
             chroma, known, light, _ = colors.colors(number)
+            chroma = _changed(spread(chroma, known), changes, number)
+            if number and chunk[number].hints is not None:
+                changes.append(_change(brush, chunk, number, chroma))
+                chroma = _changed(chroma, changes[-1:], number)
             fade = min(1.0, light / _FADING)
-            yield FrameColors(fade * spread(chroma, known)[0], scene, start if number == 0 else None)
+            yield FrameColors(fade * chroma[0], scene, start if number == 0 else None)
         key = None if scene_ends else colors.key_at(end)
+        if changes and key is not None:
+            key = replace(key, chroma=_changed(key.chroma, changes, end))
+
+
+def _change(brush: Brush, chunk: list[Frame], number: int, chroma: torch.Tensor) -> _Chunk:
+    """Give what the hints of a frame change of its colors, to be carried along like these."""
+    frame = chunk[number]
+    change = brush.give(frame, chroma, frame.hints) - chroma
+    carried = _Chunk(brush, 0, chunk)
+    carried.set_key(number, Key(frame.small, change, torch.zeros_like(change), 1.0))
+    return carried
+
+
+def _changed(chroma: torch.Tensor, changes: list[_Chunk], number: int) -> torch.Tensor:
+    for change in changes:
+        moved, seen, *_ = change.colors(number)
+        chroma = chroma + seen * moved
+    return chroma
 
 
 def _paint_first(brush: Brush, chunk: list[Frame], anchor: int, seed: int, scene: int) -> torch.Tensor:
@@ -252,7 +275,7 @@ def paint_scenes(
     if (first := next(lumas, None)) is None:
         return
     scene, number, is_first = 0, 0, True
-    for chunk, scene_ends in chunks(ahead(follow(_of_one_size(first, lumas), brushes[0].sizes(first)[1], hints))):
+    for chunk, scene_ends in chunks(ahead(follow(of_one_size(first, lumas), brushes[0].sizes(first)[1], hints))):
         if is_first:
             scene, anchor = scene + 1, most_telling(chunk)
             painted = [
@@ -261,17 +284,6 @@ def paint_scenes(
             yield number + anchor, chunk[anchor].luma, painted
         number += len(chunk) if scene_ends else len(chunk) - 1
         is_first = scene_ends
-
-
-def _of_one_size(first: torch.Tensor, others: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
-    yield first
-    for number, luma in enumerate(others, start=1):
-        if luma.shape != first.shape:
-            raise ValueError(
-                f"`frames` must all have the size of the first, {tuple(first.shape)}, but frame {number} has"
-                f" {tuple(luma.shape)}. Resize them first."
-            )
-        yield luma
 
 
 def colorize_video(
@@ -297,8 +309,7 @@ def colorize_video(
     Args:
         frames (iterable of `PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
             From any reader; all of one size. Each as in the call of the pipeline.
-        num_inference_steps (`int`, *optional*), saturation (`float`, *optional*, defaults to 1.0),
-        processing_resolution (`int`, *optional*):
+        num_inference_steps, saturation, processing_resolution, reference_image:
             As in the call of the pipeline.
         ensemble_size (`int`, *optional*, defaults to 4):
             Samples drawn for each frame that is painted after the first of its scene: the one nearest to the colors
@@ -310,8 +321,6 @@ def colorize_video(
         hints (`dict` of `int` to `PIL.Image.Image` or list of points, *optional*):
             Colors that are known, by number of a frame from 0: what they lie on has them from that frame to the end of
             its scene. Each as in the call of the pipeline.
-        reference_image (like a frame, *optional*):
-            As in the call of the pipeline.
         output_type (`str`, *optional*, defaults to `"pil"`):
             `"pil"`, `"np"` or `"pt"`, as in the call of the pipeline.
 
@@ -326,10 +335,8 @@ def colorize_video(
     if not 0 <= saturation < float("inf"):
         raise ValueError(f"`saturation` must be a number of at least 0, but got {saturation!r}.")
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
-    brush = Brush(
-        pipe, num_inference_steps, processing_resolution, ensemble_size, seed, scene_seeds or {},
-        reference_image=reference_image,
-    )  # fmt: skip
+    seeds = scene_seeds or {}
+    brush = Brush(pipe, num_inference_steps, processing_resolution, ensemble_size, seed, seeds, {}, reference_image)
     waiting: deque[torch.Tensor] = deque()
 
     def lumas() -> Iterator[torch.Tensor]:

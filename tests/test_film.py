@@ -184,7 +184,7 @@ def test_a_run_that_is_killed_and_given_again_makes_the_bytes_of_one_that_was_no
 def test_hints_belong_to_a_time_a_scene_or_the_first_frame_and_are_checked_before_anything_is_painted(
     tmp_path, model, scene
 ):
-    write_film(tmp_path / "in.mkv", [scene[:48, 4 * number : 4 * number + 64] for number in range(8)])
+    write_film(tmp_path / "in.mkv", [scene[60:108, 60 + number : 124 + number] for number in range(8)])
     how = [str(tmp_path / "in.mkv"), str(tmp_path / "out.mkv"), "--model", model, "--samples", "1", "--lossless"]
     films = {}
     for name, hint in {"none": [], "later": ["--hint", "32,24,#3040a0@0:00.16"]}.items():
