@@ -1,8 +1,9 @@
 """How the frames of a film are painted that are painted at all."""
 
 import hashlib
+import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +11,17 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from .color import chroma_to_rgb_difference, gamut_scale
-from .hints import HintWarning
+from .hint_propagation import finish_chroma
+from .hints import HintWarning, fit_to_gamut, read_hints
 from .motion import spread
-from .scenes import Frame, is_flat
+from .scenes import Frame, is_flat, shrink
 
 
 # One position of chroma in this many, along each axis, is told as a hint: the network has learned from few.
 _HINT_STRIDE = 4
+# What is seen of a frame for that, at most, as a multiple of the size at which colors are followed: to spread hints at
+# full size took as long as to paint.
+_PAINTED_SIZE = 4
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,9 @@ class Brush:
         ensemble_size (`int`): Samples drawn for a key of which something is known; the nearest to that is kept.
         seed (`int`): For all scenes that `scene_seeds` does not name.
         scene_seeds (`dict` of `int` to `int`): Seeds by number of the scene.
+        scene_hints (`dict` of `int` to hints): Colors that are known of the frame which a scene is painted from, by
+            number of the scene; as in the call of the pipeline, in pixels of the frame.
+        reference_image (`PIL.Image.Image` or `None`): As in the call of the pipeline.
     """
 
     pipe: DiffusionPipeline
@@ -38,6 +46,8 @@ class Brush:
     ensemble_size: int
     seed: int
     scene_seeds: dict[int, int]
+    scene_hints: dict[int, Image.Image | list] = field(default_factory=dict)
+    reference_image: Image.Image | None = None
 
     def sizes(self, luma: torch.Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
         """Give the size of painted chroma, and the one at which motion and colors are followed: twice that."""
@@ -52,12 +62,20 @@ class Brush:
         content = frame.luma.numpy().tobytes() + str(self.scene_seeds.get(scene, self.seed)).encode()
         return int.from_bytes(hashlib.sha256(content).digest()[:8])
 
-    def paint(self, frame: Frame, seed: int) -> torch.Tensor:
-        """Paint a frame of which nothing is known, in one sample: the most central of several is the dullest, too."""
+    def paint(self, frame: Frame, seed: int, hints: Image.Image | list | None = None) -> torch.Tensor:
+        """Paint the first frame of a scene, in one sample: the most central of several is the dullest, too."""
         if is_flat(frame):  # black, white or leader
             return frame.small.new_zeros(1, 2, *frame.small.shape[2:])
-        (chroma,) = self._call(frame, seed, None, 1)
-        return F.interpolate(chroma[None], size=frame.small.shape[2:], mode="bicubic")
+        (chroma,) = self._call(frame.luma, seed, hints, 1)
+        return F.interpolate(chroma[None], size=frame.small.shape[2:], mode="bicubic", antialias=True)
+
+    def give(self, frame: Frame, chroma: torch.Tensor, hints: Image.Image | list | None) -> torch.Tensor:
+        """Give what hints lie on their colors, and leave all else of `chroma` `(1, 2, rows, columns)` as it is."""
+        (known,) = fit_to_gamut([read_hints(hints, tuple(frame.luma.shape))], [frame.luma])
+        if known is None:
+            return chroma
+        finished = finish_chroma(frame.luma, chroma[0], known, 1.0, None)
+        return F.interpolate(finished[None], size=chroma.shape[2:], mode="area")
 
     def complete(self, frame: Frame, seed: int, chroma: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """
@@ -72,19 +90,25 @@ class Brush:
             `torch.Tensor` of the shape of `chroma`: with its values where they are known.
         """
         hints = self._hints(frame, chroma, known) if self.pipe.accepts_hints else None
+        luma, size = frame.luma, [_PAINTED_SIZE * side for side in frame.small.shape[2:]]
+        if luma.numel() > math.prod(size):
+            luma = (255 * shrink(luma, size)[0, 0]).round().to(torch.uint8)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HintWarning)  # carried colors, which nobody has asked for
-            samples = torch.stack(self._call(frame, seed, hints, self.ensemble_size))
+            samples = torch.stack(self._call(luma, seed, hints, self.ensemble_size))
         samples = F.interpolate(samples, size=chroma.shape[2:], mode="bicubic", antialias=True)
         distances = (known * (samples - chroma).square()).sum(dim=(1, 2, 3))
         painted = samples[distances.argmin()][None]
         # What known and painted colors differ by fades out from the seam on, so that there is none.
         return chroma + (1 - known) * (painted + spread(chroma - painted, known) - chroma)
 
-    def _call(self, frame: Frame, seed: int, hints: Image.Image | None, versions: int) -> list[torch.Tensor]:
+    def _call(
+        self, luma: torch.Tensor, seed: int, hints: Image.Image | list | None, versions: int
+    ) -> list[torch.Tensor]:
         return self.pipe(
-            frame.luma.numpy(),
+            luma.numpy(),
             hints=hints,
+            reference_image=self.reference_image,
             num_images_per_input=versions,
             num_inference_steps=self.num_inference_steps,
             processing_resolution=self.processing_resolution,

@@ -16,6 +16,8 @@ _LEAST_CONTRAST = 0.02
 _RESIDUAL_SCALE, _LEAST_GRADIENT, _CONFIDENT = 0.25, 0.04, 0.1
 # A window's residual is accepted up to this noise (in codes / 255) and this share of what is in the window.
 _NOISE, _SHARE = 0.035, 0.35
+# Of windows of this side the greater part must be alike: dust and single reflections do not hide what they lie on.
+_MAJORITY = 9
 # Motion there and back may differ by this, in positions, and by this share of its length.
 _TOLERANCE, _RELATIVE_TOLERANCE = 0.7, 0.06
 # Motion below the first (in positions) is taken for noise, above the second for what it is: still scenes stay still.
@@ -118,7 +120,7 @@ def match_quality(
     contrast = (known * one * other).sum(dim=(1, 2, 3)) / (known * other * other).sum(dim=(1, 2, 3)).clamp(min=1e-4)
     residual = box((one - contrast.clamp(0.05, 20).view(-1, 1, 1, 1) * other).square(), 5)
     spread = box(first.square(), 5) - box(first, 5).square()
-    alike = residual <= _NOISE**2 + _SHARE * spread.clamp(min=0)
+    alike = box((residual <= _NOISE**2 + _SHARE * spread.clamp(min=0)).float(), _MAJORITY) > 0.5
     light = (mean_one + 1e-3) / (mean_other + 1e-3)
     return known * alike.float() if by_luma else known, light.flatten()
 

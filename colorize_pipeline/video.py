@@ -7,8 +7,8 @@ hints.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,11 +17,9 @@ from PIL import Image
 
 from .brush import Brush
 from .motion import chain, estimate_motion, match_quality, settle, spread, warp
-from .scenes import Frame, contrast, follow
+from .scenes import Frame, ahead, chained, chunks, follow, most_telling, of_one_size
 
 
-# Frames from key to key; and the share of a frame that may be new before there is one earlier.
-_LONGEST_CHUNK, _NEW_BEFORE_KEY = 24, 0.2
 # Shares of a frame: what is filled from around it instead of being painted, and what is painted between keys.
 _FILLED, _PAINTED_BETWEEN = 0.01, 0.06
 # How often the frames between two keys may be halved by another key.
@@ -105,7 +103,7 @@ class _Chunk:
             stop = len(self.frames) if direction > 0 else -1
             for number in range(index + direction, stop, direction):
                 step = self.frames[max(number, number - direction)].motion
-                motion = _chained(step if direction > 0 else step.flip(0), motion)
+                motion = chained(step if direction > 0 else step.flip(0), motion)
                 links[number] = self._look_up(self.frames[number], key, motion)
                 motion = links[number][3]
 
@@ -171,15 +169,23 @@ class _Chunk:
         return self._keys[index]
 
 
-def paint_film(brush: Brush, lumas: Iterable[torch.Tensor], resume: Resume | None = None) -> Iterator[FrameColors]:
+def paint_film(
+    brush: Brush,
+    lumas: Iterable[torch.Tensor],
+    resume: Resume | None = None,
+    hints: Callable[[int], Image.Image | list | None] = lambda number: None,
+) -> Iterator[FrameColors]:
     """
-    Find the colors of a film, in one pass, with no more than some thirty frames in memory.
+    Find the colors of a film, in one pass, with no more than some seventy frames in memory. Frames are read, and their
+    motion is found, in a thread of their own.
 
     Args:
         brush (`Brush`): How to paint.
         lumas (iterable of `torch.Tensor` of shape `(height, width)`): Integer codes, all of one size.
         resume (`Resume`, *optional*): Go on with the frame that came with it, which is then the first of `lumas`. The
             colors are those of a run that was not interrupted.
+        hints (callable, *optional*): Asked for the colors that are known from a luma on, by its number from 0, once it
+            is read.
 
     Returns:
         Iterator of `FrameColors`: One for each luma.
@@ -190,16 +196,18 @@ def paint_film(brush: Brush, lumas: Iterable[torch.Tensor], resume: Resume | Non
     resume = resume or Resume()
     key, scene, seed = resume.key, resume.scene, resume.seed
     _, size = brush.sizes(first)
-    for chunk, scene_ends in _chunks(follow(_of_one_size(first, lumas), size)):
+    for chunk, scene_ends in chunks(ahead(follow(of_one_size(first, lumas), size, hints))):
         # 1. Its keys: the one it starts with, or the frame that shows most; both ends; and between them as needed
         start = Resume(scene, seed, key)
         if key is None:
             scene, seed = scene + 1, brush.noise_seed(chunk[0], scene + 1)
         colors = _Chunk(brush, seed, chunk)
-        anchor = 0 if key is not None else _most_telling(chunk)
+        anchor = 0 if key is not None else most_telling(chunk)
         if key is None:
-            painted = brush.paint(chunk[anchor], seed)
+            painted = _paint_first(brush, chunk, anchor, seed, scene)
             key = Key(chunk[anchor].small, painted, torch.zeros_like(painted), 1.0)
+        elif chunk[0].hints is not None:
+            key = replace(key, chroma=brush.give(chunk[0], key.chroma, chunk[0].hints))
         colors.set_key(anchor, key)
         colors.make_key(0)
         end = max(number for number in range(len(chunk)) if number == 0 or not chunk[number].odd)
@@ -207,20 +215,57 @@ def paint_film(brush: Brush, lumas: Iterable[torch.Tensor], resume: Resume | Non
         for left, right in ((0, anchor), (anchor, end)):
             colors.fill_between(left, right)
         # 2. The last frame of a chunk is the first of the next one of its scene
+        changes: list[_Chunk] = []
         for number in range(len(chunk) if scene_ends else end):
             chroma, known, light, _ = colors.colors(number)
+            chroma = _changed(spread(chroma, known), changes, number)
+            if number and chunk[number].hints is not None:
+                changes.append(_change(brush, chunk, number, chroma))
+                chroma = _changed(chroma, changes[-1:], number)
             fade = min(1.0, light / _FADING)
-            yield FrameColors(fade * spread(chroma, known)[0], scene, start if number == 0 else None)
+            yield FrameColors(fade * chroma[0], scene, start if number == 0 else None)
         key = None if scene_ends else colors.key_at(end)
+        if changes and key is not None:
+            key = replace(key, chroma=_changed(key.chroma, changes, end))
 
 
-def paint_scenes(brushes: list[Brush], lumas: Iterable[torch.Tensor]) -> Iterator[tuple[int, torch.Tensor, list]]:
+def _change(brush: Brush, chunk: list[Frame], number: int, chroma: torch.Tensor) -> _Chunk:
+    """Give what the hints of a frame change of its colors, to be carried along like these."""
+    frame = chunk[number]
+    change = brush.give(frame, chroma, frame.hints) - chroma
+    carried = _Chunk(brush, 0, chunk)
+    carried.set_key(number, Key(frame.small, change, torch.zeros_like(change), 1.0))
+    return carried
+
+
+def _changed(chroma: torch.Tensor, changes: list[_Chunk], number: int) -> torch.Tensor:
+    for change in changes:
+        moved, seen, *_ = change.colors(number)
+        chroma = chroma + seen * moved
+    return chroma
+
+
+def _paint_first(brush: Brush, chunk: list[Frame], anchor: int, seed: int, scene: int) -> torch.Tensor:
+    """Paint the frame that a scene is painted from, with what is known of it."""
+    hints = [hints for hints in (chunk[0].hints, brush.scene_hints.get(scene)) if hints is not None]
+    painted = brush.paint(chunk[anchor], seed, hints[0] if hints else None)
+    for more in hints[1:]:
+        painted = brush.give(chunk[anchor], painted, more)
+    return painted
+
+
+def paint_scenes(
+    brushes: list[Brush],
+    lumas: Iterable[torch.Tensor],
+    hints: Callable[[int], Image.Image | list | None] = lambda number: None,
+) -> Iterator[tuple[int, torch.Tensor, list]]:
     """
     Paint only the first key of each scene, for a choice between brushes.
 
     Args:
         brushes (`list` of `Brush`): That differ in their seeds.
-        lumas (iterable of `torch.Tensor` of shape `(height, width)`): As in [`paint_film`].
+        lumas (iterable of `torch.Tensor` of shape `(height, width)`), hints (callable, *optional*): As in
+            [`paint_film`].
 
     Returns:
         Iterator of `(number, luma, chroma)`: of the frame, from 0; and a `(2, rows, columns)` for each brush, from
@@ -230,62 +275,15 @@ def paint_scenes(brushes: list[Brush], lumas: Iterable[torch.Tensor]) -> Iterato
     if (first := next(lumas, None)) is None:
         return
     scene, number, is_first = 0, 0, True
-    for chunk, scene_ends in _chunks(follow(_of_one_size(first, lumas), brushes[0].sizes(first)[1])):
+    for chunk, scene_ends in chunks(ahead(follow(of_one_size(first, lumas), brushes[0].sizes(first)[1], hints))):
         if is_first:
-            scene, anchor = scene + 1, _most_telling(chunk)
-            painted = [brush.paint(chunk[anchor], brush.noise_seed(chunk[0], scene))[0] for brush in brushes]
+            scene, anchor = scene + 1, most_telling(chunk)
+            painted = [
+                _paint_first(brush, chunk, anchor, brush.noise_seed(chunk[0], scene), scene)[0] for brush in brushes
+            ]
             yield number + anchor, chunk[anchor].luma, painted
         number += len(chunk) if scene_ends else len(chunk) - 1
         is_first = scene_ends
-
-
-def _chunks(frames: Iterator[Frame]) -> Iterator[tuple[list[Frame], bool]]:
-    """
-    Part scenes into chunks, which end where the scene does, or once much is seen that was not in their first frame.
-    The last frame of a chunk is the first of the next one of its scene.
-
-    Yields:
-        `tuple`: the frames, and whether the scene ends with them.
-    """
-    chunk: list[Frame] = []
-    motion = None
-    for frame in frames:
-        if frame.starts_scene:
-            if chunk:
-                yield chunk, True
-            chunk = [frame]
-        else:
-            motion = frame.motion if len(chunk) == 1 else _chained(frame.motion, motion)
-            chunk.append(frame)
-            if frame.odd:
-                continue
-            known, _ = match_quality(frame.small, chunk[0].small, motion[:1], motion[1:])
-            if len(chunk) > _LONGEST_CHUNK or 1 - float(known.mean()) > _NEW_BEFORE_KEY:
-                yield chunk, False
-                chunk = [frame]
-    if chunk:
-        yield chunk, True
-
-
-def _chained(step: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-    """Go a step further: motion from a frame to its neighbour and back, and from that to a third and back."""
-    return torch.cat((chain(step[:1], motion[:1]), chain(motion[1:], step[1:])))
-
-
-def _most_telling(chunk: list[Frame]) -> int:
-    """Find the frame that shows most."""
-    return max(range(len(chunk)), key=lambda number: (not chunk[number].odd, contrast(chunk[number])))
-
-
-def _of_one_size(first: torch.Tensor, others: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
-    yield first
-    for number, luma in enumerate(others, start=1):
-        if luma.shape != first.shape:
-            raise ValueError(
-                f"`frames` must all have the size of the first, {tuple(first.shape)}, but frame {number} has"
-                f" {tuple(luma.shape)}. Resize them first."
-            )
-        yield luma
 
 
 def colorize_video(
@@ -298,19 +296,20 @@ def colorize_video(
     processing_resolution: int | None = None,
     generator: torch.Generator | None = None,
     scene_seeds: dict[int, int] | None = None,
+    hints: dict[int, Image.Image | list] | None = None,
+    reference_image: Image.Image | np.ndarray | torch.Tensor | None = None,
     output_type: str = "pil",
 ) -> Iterator[Image.Image | np.ndarray | torch.Tensor]:
     """
     Colorize the frames of a film so that colors stay on what they belong to: `pipe.colorize_video(frames)`.
 
-    Frames are read as they are needed and given back in their order, some thirty behind; each is colored once. A scene
-    has the same colors in any film, whatever comes before it.
+    Frames are read as they are needed, in another thread, and given back in their order, some seventy behind; each is
+    colored once. A scene has the same colors in any film, whatever comes before it.
 
     Args:
         frames (iterable of `PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
             From any reader; all of one size. Each as in the call of the pipeline.
-        num_inference_steps (`int`, *optional*), saturation (`float`, *optional*, defaults to 1.0),
-        processing_resolution (`int`, *optional*):
+        num_inference_steps, saturation, processing_resolution, reference_image:
             As in the call of the pipeline.
         ensemble_size (`int`, *optional*, defaults to 4):
             Samples drawn for each frame that is painted after the first of its scene: the one nearest to the colors
@@ -319,6 +318,9 @@ def colorize_video(
             The only source of randomness; one number is drawn from it.
         scene_seeds (`dict` of `int` to `int`, *optional*):
             Other colors for some scenes, by their number from 1.
+        hints (`dict` of `int` to `PIL.Image.Image` or list of points, *optional*):
+            Colors that are known, by number of a frame from 0: what they lie on has them from that frame to the end of
+            its scene. Each as in the call of the pipeline.
         output_type (`str`, *optional*, defaults to `"pil"`):
             `"pil"`, `"np"` or `"pt"`, as in the call of the pipeline.
 
@@ -333,7 +335,8 @@ def colorize_video(
     if not 0 <= saturation < float("inf"):
         raise ValueError(f"`saturation` must be a number of at least 0, but got {saturation!r}.")
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
-    brush = Brush(pipe, num_inference_steps, processing_resolution, ensemble_size, seed, scene_seeds or {})
+    seeds = scene_seeds or {}
+    brush = Brush(pipe, num_inference_steps, processing_resolution, ensemble_size, seed, seeds, {}, reference_image)
     waiting: deque[torch.Tensor] = deque()
 
     def lumas() -> Iterator[torch.Tensor]:
@@ -345,4 +348,4 @@ def colorize_video(
         luma = waiting.popleft()
         return pipe.image_processor.postprocess(luma, luma, saturation * chroma, None, output_type)
 
-    return (join_next(colors.chroma) for colors in paint_film(brush, lumas()))
+    return (join_next(colors.chroma) for colors in paint_film(brush, lumas(), hints=(hints or {}).get))

@@ -28,7 +28,7 @@ ALLOWED = {
     "model_trial": {"model_bounds", "model_folder"},
     "motion": set(),
     "scenes": {"motion"},
-    "brush": {"hints", "color", "motion", "scenes"},
+    "brush": {"hint_propagation", "hints", "color", "motion", "scenes"},
     "video": {"brush", "motion", "scenes"},
     "pipeline": {
         "brush",
@@ -70,7 +70,8 @@ LIGHT = {
     "console": {"batch", "engines", "journal", "plan", "report", "tasks", "workplace"},
     "info": {"gray", "photo", "provenance", "reading"},
     "restore": {"color_space", "gray", "photo", "provenance", "reading", "writing"},
-    "video": {"film_job", "film_preview", "film_source", "film_target", "tasks", "workers"},
+    "film_hints": {"photo", "wishes"},
+    "video": {"film_hints", "film_job", "film_preview", "film_source", "film_target", "tasks", "wishes", "workers"},
     "wishes": {"photo", "reading", "tasks"},
     "cli": {"batch", "console", "formats", "info", "plan", "restore", "tasks", "video", "wishes"},
 }
@@ -113,7 +114,7 @@ HEAVY = {
     "film_planes": set(),
     "film_source": {"film_planes"},
     "film_target": {"film_planes", "film_source"},
-    "film_job": {"film_planes", "film_source", "film_target", "workplace"},
+    "film_job": {"film_hints", "film_planes", "film_source", "film_target", "workplace"},
     "film_preview": {"film_planes", "film_source"},
 }
 

@@ -1,5 +1,6 @@
 """`colorize video`: a film file in, a film file out."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from conftest import make_pipeline
 from PIL import Image
 from typer.testing import CliRunner
 
+from colorize_pipeline.apps.film_hints import FIRST, read_film_hints
 from colorize_pipeline.apps.video import app
 
 
@@ -177,3 +179,66 @@ def test_a_run_that_is_killed_and_given_again_makes_the_bytes_of_one_that_was_no
     assert "frames that are done" in last.stderr
     assert (tmp_path / "killed.mkv").read_bytes() == (tmp_path / "whole.mkv").read_bytes()
     assert not done.exists()
+
+
+def test_hints_belong_to_a_time_a_scene_or_the_first_frame_and_are_checked_before_anything_is_painted(
+    tmp_path, model, scene
+):
+    write_film(tmp_path / "in.mkv", [scene[60:108, 60 + number : 124 + number] for number in range(8)])
+    how = [str(tmp_path / "in.mkv"), str(tmp_path / "out.mkv"), "--model", model, "--samples", "1", "--lossless"]
+    films = {}
+    for name, hint in {"none": [], "later": ["--hint", "32,24,#3040a0@0:00.16"]}.items():
+        run(*how, "--overwrite", *hint)
+        with av.open(str(tmp_path / "out.mkv")) as container:
+            films[name] = [frame.to_ndarray() for frame in container.decode(video=0)]
+    changed = [not np.array_equal(*pair) for pair in zip(films["none"], films["later"], strict=True)]
+    assert changed == [False] * 4 + [True] * 4
+
+    (tmp_path / "known.json").write_text('[{"x": 9, "y": 9, "color": "red", "time": 0, "scene": 1}]')
+    for hint, says in {
+        "--hint=64,9,red": "outside of the film, which is 64 x 48",
+        "--hint=9,9,red@soon": "is no point such as",
+        f"--hints={tmp_path / 'known.json'}": '"time" or "scene" or neither',
+    }.items():
+        result = CliRunner().invoke(app, [*how, "--overwrite", hint], env={"COLUMNS": "400"})
+        assert result.exit_code == 2 and says in result.output
+
+
+def test_hints_of_a_file_are_told_by_frame(tmp_path):
+    entries = [
+        {"x": 1, "y": 2, "color": "red", "time": "1:30"},
+        {"x": 3, "y": 4, "color": "blue", "scene": 3},
+        {"x": 5, "y": 6, "color": "#008000"},
+    ]
+    (tmp_path / "known.json").write_text(json.dumps(entries))
+
+    known = read_film_hints(["7,8,red@90"], str(tmp_path / "known.json"), (64, 48))
+
+    red = "#ff0000"
+    assert known.timed == ((FIRST, [(5, 6, "#008000")]), (90, [(7, 8, red), (1, 2, red)]))
+    assert known.scenes == {3: [(3, 4, "#0000ff")]}
+
+
+def test_what_is_no_film_and_what_was_asked_for_in_vain_is_said_in_one_line(tmp_path, model, scene):
+    from skimage.io import imsave
+
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mkv").write_text("hello")
+    (tmp_path / "folder.mp4").mkdir()
+    for name, reason in {
+        "empty.mp4": "it is no film, or its beginning is lost",
+        "text.mkv": "it is no film, or its beginning is lost",
+        "folder.mp4": "Is a directory",
+        "none.mp4": "No such file or directory",
+    }.items():
+        result = CliRunner().invoke(app, [str(tmp_path / name), str(tmp_path / "out.mp4")])
+        assert result.exit_code == 1
+        assert result.output.splitlines() == [f"{tmp_path / name}: it cannot be read: {reason}"]
+
+    imsave(tmp_path / "still.png", scene[:47, :63])  # one frame, of odd sides, without sound
+    said = run(
+        tmp_path / "still.png", tmp_path / "out.mp4", "--model", model, "--scene-seed", "9=1", "--hint", "1,1,red@99"
+    )
+
+    assert "there is no scene 9: the film has 1" in said and "the hint at 99 seconds is after the last frame" in said
+    assert len(read_film(tmp_path / "out.mp4")[0]) == 1

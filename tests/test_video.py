@@ -1,5 +1,7 @@
 """A film in color: steady, and each scene for itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -90,14 +92,48 @@ def test_painting_goes_on_from_where_it_was_stopped_bit_for_bit(pipeline, scenes
     frames = pan(scenes[0], 40, (2, 1), (10, 50)) + pan(scenes[1], 10, (0, 2))
     lumas = [torch.from_numpy(frame.copy()) for frame in frames]
     brush = Brush(pipeline, None, None, 2, 5, {})
-    whole = list(paint_film(brush, lumas))
+    hints = {7: [(40, 30, "#c0a090")], 24: [(20, 20, "#90a0c0")], 43: [(50, 20, "#90b090")]}
+    whole = list(paint_film(brush, lumas, hints=hints.get))
 
     places = [number for number, colors in enumerate(whole) if colors.resume is not None]
 
     assert places[0] == 0 and 40 in places and len(places) > 3
     for start in places[1:]:
-        rest = list(paint_film(brush, lumas[start:], whole[start].resume))
+        later = {number - start: known for number, known in hints.items()}
+        rest = list(paint_film(brush, lumas[start:], whole[start].resume, later.get))
         assert all(
             torch.equal(colors.chroma, other.chroma) and colors.scene == other.scene
             for colors, other in zip(rest, whole[start:], strict=True)
         )
+
+
+def test_a_hint_holds_from_its_frame_on_moves_with_what_it_lies_on_and_leaves_the_rest(pipeline, scenes):
+    picture = np.full((256, 256), 128, np.uint8)
+    picture[:, 60:] = np.asarray(scenes[0].convert("L"))[:, 60:] // 3
+    picture[90:130, 80:120] = 170  # a thing of its own
+    frames = pan(Image.fromarray(picture), 30, (2, 0), (40, 70))
+    how = {"ensemble_size": 1, "output_type": "np", "processing_resolution": 96}
+
+    plain, hinted = (
+        np.stack(list(pipeline.colorize_video(frames, generator=seeded(0), hints=hints, **how)))
+        for hints in (None, {10: [(40, 35, "#ff9090")]})  # in its middle
+    )
+
+    assert np.array_equal(plain[:10], hinted[:10])
+    redness = [frame[33:37, 60 - 2 * n - 2 : 60 - 2 * n + 2].mean((0, 1)) for n, frame in enumerate(hinted)]
+    assert all(color[0] > color[2] + 0.2 and color[0] > color[1] + 0.2 for color in redness[10:22])
+    assert np.abs(hinted[10, :, 70:] - plain[10, :, 70:]).mean() < 0.01
+
+
+def test_a_scene_is_painted_from_what_is_known_of_it(pipeline, scenes):
+    frames = [torch.from_numpy(frame.copy()) for frame in pan(scenes[0], 9, (1, 0)) + pan(scenes[1], 9, (0, 1))]
+    brush = Brush(pipeline, None, None, 1, 0, {})
+
+    plain, hinted = (
+        [colors.chroma for colors in paint_film(how, frames)]
+        for how in (brush, replace(brush, scene_hints={2: [(48, 32, "#a8b0ff")]}))
+    )
+
+    assert all(torch.equal(*pair) for pair in zip(plain[:9], hinted[:9], strict=True))
+    middle = [float(chroma[0, chroma.shape[1] // 2, chroma.shape[2] // 2]) for chroma in hinted[9:]]
+    assert min(middle) > 0.05  # blue

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from colorize_pipeline import __version__
+from colorize_pipeline.apps.film_hints import FIRST, FilmHints
 from colorize_pipeline.apps.film_planes import to_full_eight_bit
 from colorize_pipeline.apps.film_source import Film, FilmError, Picture, read_pictures
 from colorize_pipeline.apps.film_target import Encoder, Encoding, assemble
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 _FRAMES_PER_SEGMENT = 240
 # Frames that wait to be encoded.
 _WAITING = 16
+# Seconds by which a time that was told may be rounded.
+_SAME_TIME = 0.0006
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Job:
         deinterlace (`bool`): Make full pictures of fields.
         comment (`str`): What the result says of how it was made.
         overwrite (`bool`): Replace a result that exists.
+        hints (`FilmHints`): Colors that are known; of them only those with a time, the brush knows the others.
     """
 
     film: Film
@@ -57,6 +61,7 @@ class Job:
     deinterlace: bool
     comment: str
     overwrite: bool
+    hints: FilmHints = FilmHints()
 
     def fingerprint(self, brush: Brush) -> str:
         """Tell apart what would give other bytes."""
@@ -66,6 +71,7 @@ class Job:
             "source": [str(self.film.path.resolve()), status.st_size, status.st_mtime_ns],
             "encoding": asdict(self.encoding),
             "colors": [self.saturation, self.start, self.end, self.deinterlace, self.comment],
+            "hints": self.hints.record,
             "brush": [brush.num_inference_steps, brush.ensemble_size, brush.seed, sorted(brush.scene_seeds.items())],
         }
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
@@ -185,21 +191,34 @@ def _encode(
         say(f"{job.target}: goes on after {segments.frames} frames that are done")
         advance(segments.frames)
 
+    told: dict[int, list] = {}
+
     def lumas() -> Iterator[torch.Tensor]:
         read = read_pictures(job.film, job.start, job.end, job.deinterlace, say)
+        due = deque(job.hints.timed)
         for number, picture in enumerate(read):
+            while due and due[0][0] <= picture.pts * job.film.time_base + _SAME_TIME:
+                seconds, hints = due.popleft()
+                if FIRST < seconds < (job.start or 0) - _SAME_TIME:
+                    say(f"the hint at {seconds:g} seconds is before the start, and not taken")
+                    continue
+                at = number - segments_done
+                told[at] = told[at] + hints if at in told else hints
             if number < segments_done:
+                told.clear()
                 continue
             pictures.append(picture)
             gray = np.rot90(to_full_eight_bit(picture.luma, job.film.space), turns)
             yield torch.from_numpy(np.ascontiguousarray(gray))
+        for seconds, _ in due:
+            say(f"the hint at {seconds:g} seconds is after the last frame, and not taken")
 
     segments_done = segments.frames
-    written, encoder = 0, None
+    written, encoder, scenes = 0, None, 0
     with ThreadPoolExecutor(1) as writer:
         waiting = deque()
         try:
-            for colors in paint_film(brush, lumas(), segments.resume):
+            for colors in paint_film(brush, lumas(), segments.resume, lambda number: told.pop(number, None)):
                 if encoder is None or (colors.resume is not None and written >= _FRAMES_PER_SEGMENT):
                     if encoder is not None:
                         waiting.append(writer.submit(_finish, encoder, segments, written, colors.resume))
@@ -208,8 +227,11 @@ def _encode(
                 chroma = torch.rot90(job.saturation * colors.chroma, -turns, dims=(1, 2))
                 waiting.append(writer.submit(encoder.write, pictures.popleft(), chroma))
                 _drain(waiting, _WAITING)
-                written += 1
+                written, scenes = written + 1, colors.scene
                 advance(1)
+            for scene in sorted(brush.scene_seeds.keys() | brush.scene_hints.keys()):
+                if scene > scenes:
+                    say(f"there is no scene {scene}: the film has {scenes}")
             if encoder is not None:
                 waiting.append(writer.submit(_finish, encoder, segments, written, None))
             _drain(waiting, 0)

@@ -19,7 +19,13 @@ _SCENES_PER_SHEET = 12
 
 
 def write_sheets(
-    film: Film, target: Path, brushes: list[Brush], saturation: float, start: float | None, end: float | None
+    film: Film,
+    target: Path,
+    brushes: list[Brush],
+    saturation: float,
+    start: float | None,
+    end: float | None,
+    first_hints: Image.Image | list | None = None,
 ) -> Iterator[tuple[Path, int]]:
     """
     Paint one frame of each scene in several seeds.
@@ -30,6 +36,7 @@ def write_sheets(
         brushes (`list` of `Brush`): One for each seed.
         saturation (`float`): Factor for the chroma.
         start (`float` or `None`), end (`float` or `None`): Seconds.
+        first_hints (`PIL.Image.Image`, list of points, or `None`): What is known of the first frame.
 
     Yields:
         `tuple`: the path of a sheet that is written, and how many scenes are on it.
@@ -40,7 +47,7 @@ def write_sheets(
         for picture in read_pictures(film, start, end, False, lambda line: None)
     )
     rows, sheets, scene = [], 0, 0
-    for number, luma, painted in paint_scenes(brushes, lumas):
+    for number, luma, painted in paint_scenes(brushes, lumas, {0: first_hints}.get):
         scene += 1
         small = _shrunk(luma)
         pictures = [small, *(join(small, saturation * chroma) for chroma in painted)]

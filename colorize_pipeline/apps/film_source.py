@@ -69,6 +69,11 @@ class Film:
     frames: int
     interlaced: bool
 
+    @property
+    def size_shown(self) -> tuple[int, int]:
+        """Width and height as players turn it."""
+        return (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
+
 
 def open_film(path: Path) -> Film:
     """
@@ -77,6 +82,7 @@ def open_film(path: Path) -> Film:
     Raises:
         `FilmError`: if it cannot be read, or has no pictures that move.
     """
+    av.logging.set_level(av.logging.FATAL)  # what goes wrong here is told in a line of our own
     try:
         with av.open(str(path)) as container:
             streams = [stream for stream in container.streams.video if not _is_cover(stream)]
@@ -102,7 +108,7 @@ def open_film(path: Path) -> Film:
                 interlaced=frame.interlaced_frame,
             )
     except AV_ERRORS as error:
-        raise FilmError(f"{path}: it cannot be read: {error}") from error
+        raise FilmError(f"{path}: it cannot be read: {reason_of(error)}") from error
 
 
 def read_pictures(
@@ -143,7 +149,14 @@ def read_pictures(
                     frame = frame.reformat(width=film.width, height=film.height)
                 yield Picture(read_luma(frame, film.space), pts, duration)
     except AV_ERRORS as error:
-        raise FilmError(f"{film.path}: it cannot be read any further: {error}") from error
+        raise FilmError(f"{film.path}: it cannot be read any further: {reason_of(error)}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Tell an error of PyAV without its number and its log."""
+    if isinstance(error, av.InvalidDataError):
+        return "it is no film, or its beginning is lost"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _is_cover(stream: av.VideoStream) -> bool:

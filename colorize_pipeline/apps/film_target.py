@@ -13,7 +13,7 @@ import torch
 from av.codec.context import Flags
 
 from colorize_pipeline.apps.film_planes import FULL_RANGE, LIMITED_RANGE, Space, change_depth, chroma_planes
-from colorize_pipeline.apps.film_source import AV_ERRORS, Film, FilmError, Picture
+from colorize_pipeline.apps.film_source import AV_ERRORS, Film, FilmError, Picture, reason_of
 
 
 ENCODERS = {"h264": "libx264", "h265": "libx265", "ffv1": "ffv1"}
@@ -172,7 +172,7 @@ def assemble(
             for _, _, packet in heapq.merge(pictures, others, key=lambda entry: entry[:2]):
                 out.mux(packet)
     except AV_ERRORS as error:
-        raise FilmError(f"{target.name} cannot be written: {error}") from error
+        raise FilmError(f"{target.name} cannot be written: {reason_of(error)}") from error
 
 
 def _set_up(context: av.VideoCodecContext, film: Film, encoding: Encoding) -> None:

@@ -2,23 +2,30 @@
 
 import re
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from colorize_pipeline.apps.film_hints import FIRST, read_film_hints, seconds_of
 from colorize_pipeline.apps.tasks import DTYPES, EngineError, Settings
+from colorize_pipeline.apps.wishes import WishError
 
 
 if TYPE_CHECKING:
+    from colorize_pipeline.apps.film_job import Job
     from colorize_pipeline.apps.workers import Model
+    from colorize_pipeline.brush import Brush
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
 _SCENE_SEED = re.compile(r"([1-9]\d*)=(\d+)")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _PREVIEW_SEEDS = 4
+# Characters of hints that a result tells.
+_LONGEST_TOLD = 2000
 
 
 @app.command()
@@ -56,6 +63,24 @@ def video(
     ] = 4,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; 1 is dull but safe.")] = None,
     saturation: Annotated[float, typer.Option(min=0, max=4, help="0 is gray, 1 as painted, 2 vivid.")] = 1.0,
+    hint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y,COLOR[@TIME]",
+            help="A color that you know, in pixels of the first frame, or of that at a time: '120,80,#7a3b1c@1:30'.",
+        ),
+    ] = None,
+    hints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help='The same from a file: .json with [{"x":120,"y":80,"color":"#7a3b1c","time":"1:30"}], or "scene":3'
+            " for the frame that --preview shows; or a transparent layer with strokes for the first frame.",
+        ),
+    ] = None,
+    reference: Annotated[
+        str, typer.Option(metavar="FILE", help="A color photo whose colors are taken for what looks alike.")
+    ] = "",
     model: Annotated[str, typer.Option(help="Folder or Hub name of another model.", show_default=False)] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, ... Default: the fastest there is.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "auto",
@@ -96,6 +121,7 @@ def video(
         raise typer.BadParameter(f"must be one of {', '.join(ENCODERS)}, not {codec!r}", param_hint="--codec")
     try:
         film = open_film(source)
+        known = read_film_hints(hint or [], hints, film.size_shown)
         if film.interlaced and not deinterlace:
             typer.echo(f"{source}: is interlaced, and stays so (--deinterlace makes full pictures of it)", err=True)
         encoding = None
@@ -104,60 +130,73 @@ def video(
             if encoding.space.bits < film.space.bits:
                 typer.echo(f"{target}: {film.space.bits} bit are rounded to {encoding.space.bits}", err=True)
 
+        from colorize_pipeline.apps.film_job import Job
+        from colorize_pipeline.apps.film_preview import write_sheets
         from colorize_pipeline.apps.workers import load_model
+        from colorize_pipeline.brush import Brush
+        from colorize_pipeline.hints import HintWarning
 
-        loaded = load_model(Settings(model=model, device=device, dtype=dtype, steps=steps, saturation=saturation))
-        if preview:
-            _preview(loaded, film, target, range(seed, seed + _PREVIEW_SEEDS), samples, steps, saturation, part)
-        else:
-            _colorize(
-                loaded, film, encoding, target, seed, seeds, samples, steps, saturation, part, deinterlace, overwrite
-            )
+        settings = Settings(
+            model=model, device=device, dtype=dtype, steps=steps, saturation=saturation, reference=reference
+        )
+        loaded = load_model(settings)
+        brush = Brush(loaded.pipe, steps, None, samples, seed, seeds, known.scenes, loaded.reference)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", HintWarning)
+            if preview:
+                brushes = [replace(brush, seed=seed + number, scene_seeds={}) for number in range(_PREVIEW_SEEDS)]
+                first = dict(known.timed).get(FIRST)
+                for path, scenes in write_sheets(film, target, brushes, saturation, *part, first):
+                    typer.echo(f"{path}: {scenes} scene{'s' * (scenes > 1)}", err=True)
+            else:
+                comment = _comment(loaded, seed, seeds, known.record)
+                job = Job(film, encoding, target, saturation, *part, deinterlace, comment, overwrite, known)
+                _colorize(job, brush)
+        for line in dict.fromkeys(str(told.message) for told in caught if told.category is HintWarning):
+            typer.echo(f"{source}: {line}", err=True)
+    except WishError as error:
+        raise typer.BadParameter(str(error), param_hint=error.option) from error
     except (FilmError, EngineError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     typer.echo(target)
 
 
-def _preview(loaded: "Model", film, target, seeds, samples, steps, saturation, part) -> None:
-    from colorize_pipeline.apps.film_preview import write_sheets
-    from colorize_pipeline.brush import Brush
+def _comment(loaded: "Model", seed: int, scene_seeds: dict[int, int], hints: str) -> str:
+    """What the result says of how it was made."""
+    record = loaded.record
+    told = [
+        f"seed {seed}",
+        str(scene_seeds or "all scenes"),
+        *(f"{name} {record.settings[name]}" for name in ("saturation", "reference") if name in record.settings),
+    ]
+    if hints:
+        told.append(f"hints {hints[:_LONGEST_TOLD]}")
+    return (
+        f"Colors made by a trained model (compositeWithTrainedAlgorithmicMedia): {record.software}, model"
+        f" {record.model} {record.revision}, {', '.join(told)}"
+    )
 
-    brushes = [Brush(loaded.pipe, steps, None, samples, seed, {}) for seed in seeds]
-    for path, scenes in write_sheets(film, target, brushes, saturation, *part):
-        typer.echo(f"{path}: {scenes} scenes", err=True)
 
-
-def _colorize(
-    loaded, film, encoding, target, seed, scene_seeds, samples, steps, saturation, part, deinterlace, overwrite
-) -> None:
+def _colorize(job: "Job", brush: "Brush") -> None:
     from tqdm import tqdm
 
-    from colorize_pipeline.apps.film_job import Job, run_job
-    from colorize_pipeline.brush import Brush
+    from colorize_pipeline.apps.film_job import run_job
 
-    record = loaded.record
-    comment = (
-        f"Colors made by a trained model (compositeWithTrainedAlgorithmicMedia): {record.software}, model"
-        f" {record.model} {record.revision}, seed {seed}, {scene_seeds or 'all scenes'}, saturation {saturation:g}"
-    )
-    job = Job(film, encoding, target, saturation, *part, deinterlace, comment, overwrite)
-    brush = Brush(loaded.pipe, steps, None, samples, seed, scene_seeds)
-    total = film.frames
-    if part != (None, None) and total:
-        seconds = total / film.rate
-        total = round((min(part[1] or seconds, seconds) - (part[0] or 0)) * film.rate)
-    with tqdm(total=total or None, unit="frame", disable=None) as progress:
-        run_job(job, brush, lambda line: progress.write(line, file=sys.stderr), progress.update)
+    total = job.film.frames
+    if (job.start, job.end) != (None, None) and total:
+        seconds = total / job.film.rate
+        total = max(0, round((min(job.end or seconds, seconds) - (job.start or 0)) * job.film.rate))
+    with tqdm(total=total or None, unit="frame", disable=None) as bar:
+        run_job(job, brush, lambda line: bar.write(line, file=sys.stderr), bar.update)
 
 
 def _seconds(text: str | None, option: str) -> float | None:
     if text is None:
         return None
-    if (found := _TIME.fullmatch(text)) is None:
+    if (seconds := seconds_of(text)) is None:
         raise typer.BadParameter(f"{text!r} is no time such as 90, 1:30 or 0:01:30.5", param_hint=option)
-    hours, minutes, seconds = (float(part or 0) for part in found.groups())
-    return 3600 * hours + 60 * minutes + seconds
+    return seconds
 
 
 def _scene_seed(text: str) -> tuple[int, int]:

@@ -45,26 +45,47 @@ def read_points(hints: list[str], path: str | None) -> tuple[tuple[float, float,
     points = []
     for hint in hints:
         x, y, color = (hint.split(",", 2) + ["", "", ""])[:3]
-        points.append(_point(x, y, color.strip(), f"{hint!r} is no point such as 120,80,#7a3b1c", "--hint"))
+        points.append(make_point(x, y, color.strip(), f"{hint!r} is no point such as 120,80,#7a3b1c", "--hint"))
     if path is not None:
-        try:
-            entries = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise WishError(f"{path} cannot be read: {error.strerror}", "--hints") from error
-        except ValueError as error:
-            raise WishError(f"{path} is no JSON: {error}", "--hints") from error
         shape = '[{"x": 120, "y": 80, "color": "#7a3b1c"}, ...]'
-        if not isinstance(entries, list):
-            raise WishError(f"{path} must be a list such as {shape}", "--hints")
-        for entry in entries:
-            wrong = f"{path} holds {json.dumps(entry)[:80]}, but must be a list such as {shape}"
-            if not isinstance(entry, dict) or entry.keys() != {"x", "y", "color"}:
+        for entry, wrong in read_entries(path, shape):
+            if entry.keys() != {"x", "y", "color"}:
                 raise WishError(wrong, "--hints")
-            points.append(_point(entry["x"], entry["y"], entry["color"], wrong, "--hints"))
+            points.append(make_point(entry["x"], entry["y"], entry["color"], wrong, "--hints"))
     return tuple(points)
 
 
-def _point(x: str | float, y: str | float, color: str, wrong: str, option: str) -> tuple[float, float, str]:
+def read_entries(path: str, shape: str) -> list[tuple[dict, str]]:
+    """
+    Read a JSON file of points.
+
+    Args:
+        path (`str`): Of the file.
+        shape (`str`): What it should look like.
+
+    Returns:
+        `list` of `(entry, wrong)`: what the file holds, and what to say if that is no point.
+
+    Raises:
+        `WishError`: if it is no list of dictionaries.
+    """
+    try:
+        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WishError(f"{path} cannot be read: {error.strerror}", "--hints") from error
+    except ValueError as error:
+        raise WishError(f"{path} is no JSON: {error}", "--hints") from error
+    if not isinstance(entries, list):
+        raise WishError(f"{path} must be a list such as {shape}", "--hints")
+    told = [(entry, f"{path} holds {json.dumps(entry)[:80]}, but must be a list such as {shape}") for entry in entries]
+    for entry, wrong in told:
+        if not isinstance(entry, dict):
+            raise WishError(wrong, "--hints")
+    return told
+
+
+def make_point(x: str | float, y: str | float, color: str, wrong: str, option: str) -> tuple[float, float, str]:
+    """Give a point `(x, y, "#rrggbb")`. Raises `WishError` with what is `wrong` if it is none."""
     from PIL import ImageColor
 
     try:
