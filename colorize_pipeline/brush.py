@@ -1,8 +1,6 @@
 """How the frames of a film are painted that are painted at all."""
 
 import hashlib
-import math
-import warnings
 from dataclasses import dataclass, field
 
 import torch
@@ -10,18 +8,10 @@ import torch.nn.functional as F
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from .color import chroma_to_rgb_difference, gamut_scale
 from .hint_propagation import finish_chroma
-from .hints import HintWarning, fit_to_gamut, read_hints
+from .hints import fit_to_gamut, read_hints
 from .motion import spread
-from .scenes import Frame, is_flat, shrink
-
-
-# One position of chroma in this many, along each axis, is told as a hint: the network has learned from few.
-_HINT_STRIDE = 4
-# What is seen of a frame for that, at most, as a multiple of the size at which colors are followed: to spread hints at
-# full size took as long as to paint.
-_PAINTED_SIZE = 4
+from .scenes import Frame, is_flat
 
 
 @dataclass(frozen=True)
@@ -89,13 +79,7 @@ class Brush:
         Returns:
             `torch.Tensor` of the shape of `chroma`: with its values where they are known.
         """
-        hints = self._hints(frame, chroma, known) if self.pipe.accepts_hints else None
-        luma, size = frame.luma, [_PAINTED_SIZE * side for side in frame.small.shape[2:]]
-        if luma.numel() > math.prod(size):
-            luma = (255 * shrink(luma, size)[0, 0]).round().to(torch.uint8)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", HintWarning)  # carried colors, which nobody has asked for
-            samples = torch.stack(self._call(luma, seed, hints, self.ensemble_size))
+        samples = torch.stack(self._call(frame.luma, seed, None, self.ensemble_size))
         samples = F.interpolate(samples, size=chroma.shape[2:], mode="bicubic", antialias=True)
         distances = (known * (samples - chroma).square()).sum(dim=(1, 2, 3))
         painted = samples[distances.argmin()][None]
@@ -115,16 +99,3 @@ class Brush:
             generator=torch.Generator().manual_seed(seed),
             output_type="chroma",
         ).chroma
-
-    def _hints(self, frame: Frame, chroma: torch.Tensor, known: torch.Tensor) -> Image.Image | None:
-        size, _ = self.sizes(frame.luma)
-        difference = chroma_to_rgb_difference(F.interpolate(chroma, size=size, mode="area")[0])  # (3, rows, columns)
-        middle = torch.full(size, 0.5)
-        rgb = middle + difference * gamut_scale(middle, difference, 1.0)
-        told = torch.zeros(1, *size)
-        told[:, ::_HINT_STRIDE, ::_HINT_STRIDE] = 1
-        told *= (F.interpolate(known, size=size, mode="area")[0] == 1).float()
-        if not told.any():
-            return None
-        rgba = (255 * torch.cat((rgb, told))).round().to(torch.uint8)
-        return Image.fromarray(rgba.permute(1, 2, 0).numpy(), "RGBA")

@@ -24,7 +24,6 @@ def check_inputs(
     processing_resolution: int,
     generator: torch.Generator | list[torch.Generator] | None,
     output_type: str,
-    accepts_hints: bool,
     has_image_encoder: bool,
 ) -> None:
     """
@@ -33,7 +32,6 @@ def check_inputs(
     Args:
         photos (`list`): One entry for each photo.
         hints (`list`), masks (`list`), references (`list`): One entry for each photo, `None` where it has none.
-        accepts_hints (`bool`): Whether the network has input channels for hints.
         has_image_encoder (`bool`): Whether the checkpoint has one.
         The others: as in [`ColorizationPipeline.__call__`], with the checkpoint's own value where the call named none.
 
@@ -83,8 +81,6 @@ def check_inputs(
     for name, values in (("hints", hints), ("mask_image", masks), ("reference_image", references)):
         if not isinstance(values, (list, tuple)) or len(values) != len(photos):
             raise ValueError(f"`{name}` must be a list of one entry for each of the {len(photos)} photos.")
-    if any(hint is not None for hint in hints) and not accepts_hints:
-        raise ValueError("`hints` came, but this checkpoint was trained without hint channels. Use another one.")
     if any(reference is not None for reference in references) and not has_image_encoder:
         raise ValueError(
             "`reference_image` came, but this checkpoint has no image encoder, which finds what looks alike. Use"

@@ -14,7 +14,6 @@ def denoise(
     pipeline: DiffusionPipeline,
     luminance: torch.Tensor,
     features: torch.Tensor,
-    hints: torch.Tensor,
     num_inference_steps: int,
     guidance_scale: float,
     spread: float,
@@ -25,15 +24,10 @@ def denoise(
     """
     Draw one sample for each luminance plane, from pure noise.
 
-    Where the color is known, the sample is that color, with as much of the first noise as belongs to each step: so the
-    network paints the rest to go with it (Source: inpainting as in Lugmayr et al. 2022, RePaint, eq. 8, without its
-    jumps back, and with one noise for all steps, as a deterministic sampler has it).
-
     Args:
         pipeline (`ColorizationPipeline`): Its network and scheduler are used; `pipeline.interrupt` ends the loop.
         luminance (`torch.Tensor` of shape `(batch_size, 1, k * height, k * width)`): In `[-1, 1]`.
         features (`torch.Tensor` of shape `(batch_size, features, height, width)`): Of the image encoder; none without.
-        hints (`torch.Tensor` of shape `(batch_size, 3, height, width)`): Chroma in the unit of the network, mask.
         The others: as in [`ColorizationPipeline.__call__`].
 
     Returns:
@@ -49,14 +43,14 @@ def denoise(
             f"`num_inference_steps` {num_inference_steps} is a number that the scheduler cannot space evenly. Take"
             " another near it."
         )
-    shape = (len(luminance), unet.config.out_channels, *hints.shape[2:])
+    shape = (len(luminance), unet.config.out_channels, *features.shape[2:])
     if pipeline.interrupt:  # while another group was painted: these photos stay gray
         return torch.zeros(shape)
-    noise = randn_tensor(shape, generator=generator, device=luminance.device, dtype=torch.float32)
-    sample = noise * scheduler.init_noise_sigma
-    asked, known = hints[:, :2], hints[:, 2:] > 0
-    is_enforced = bool(known.any()) and _can_enforce(pipeline)
-    hints = hints if pipeline.accepts_hints else None
+    sample = randn_tensor(shape, generator=generator, device=luminance.device, dtype=torch.float32)
+    sample = sample * scheduler.init_noise_sigma
+    # Known colors are not told to the network: it hardly follows them at their places, but takes them for the palette
+    # of the whole photo, and so moves what nobody touched. They are spread afterwards, by `hint_propagation`.
+    hints = luminance.new_zeros(len(luminance), 3, *features.shape[2:]) if pipeline.accepts_hints else None
     step_arguments = {}
     if "generator" in inspect.signature(scheduler.step).parameters:
         step_arguments["generator"] = generator
@@ -67,8 +61,6 @@ def denoise(
     for step, t in enumerate(scheduler.timesteps):
         if pipeline.interrupt:
             break
-        if is_enforced:
-            sample = torch.where(known, scheduler.add_noise(asked, noise, t.reshape(1)), sample)
         scaled = scheduler.scale_model_input(sample, t)
         model_input[:, : scaled.shape[1]] = scaled
         model_output = unet(model_input, t, return_dict=False)[0].float()
@@ -86,13 +78,7 @@ def denoise(
         # Schedulers of second order visit some timesteps twice; the bar counts steps.
         if step + 1 == len(scheduler.timesteps) or (step + 1) % scheduler.order == 0:
             progress_bar.update()
-    sample = sample if spread == 1 else mean + spread * (sample - mean)
-    return torch.where(known, asked, sample) if is_enforced else sample
-
-
-def _can_enforce(pipeline: DiffusionPipeline) -> bool:
-    """Whether known chroma can take its place in the sample: the network's is chroma, and its noise can be told."""
-    return pipeline.unet.config.out_channels == 2 and hasattr(pipeline.scheduler, "add_noise")
+    return sample if spread == 1 else mean + spread * (sample - mean)
 
 
 def _predicted_mean(

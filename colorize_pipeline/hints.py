@@ -1,4 +1,4 @@
-"""Colors that the user knows: read as pixels of the photo, and brought to planes beside the luminance."""
+"""Colors that the user knows: read as pixels of the photo, and brought to what exists there."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -137,31 +137,6 @@ def fit_to_gamut(known: list[KnownColors | None], lumas: list[torch.Tensor]) -> 
             stacklevel=4,  # whoever called the pipeline, whose call is wrapped once
         )
     return fitted
-
-
-def hints_to_planes(
-    known: KnownColors | None,
-    photo_size: tuple[int, int],
-    chroma_size: tuple[int, int],
-    padded_size: tuple[int, int],
-) -> torch.Tensor:
-    """
-    Bring known colors to the network's planes.
-
-    Args:
-        known (`KnownColors` or `None`): As [`read_hints`] gives it.
-        photo_size (`tuple`): `(height, width)` of the photo.
-        chroma_size (`tuple`): `(rows, columns)` of its chroma.
-        padded_size (`tuple`): The same with padding.
-
-    Returns:
-        `torch.Tensor` of shape `(3, *padded_size)`: The mean Cb and Cr known at each place, in `[-0.5, 0.5]`, 0 where
-        unknown, and a mask in `{0, 1}`.
-    """
-    planes = torch.zeros(3, *padded_size)  # (3, h, w)
-    if known is not None:
-        planes[:, : chroma_size[0], : chroma_size[1]] = gather_cells(known, known.chroma, photo_size, chroma_size)
-    return planes
 
 
 def gather_cells(

@@ -19,7 +19,7 @@ from .color import rgb_to_chroma
 from .denoising import denoise
 from .doubt import expected_error
 from .hint_propagation import finish_chroma
-from .hints import fit_to_gamut, hints_to_planes, read_hints
+from .hints import fit_to_gamut, read_hints
 from .image_encoder import encode_luminance, feature_channels
 from .image_processor import ColorizationImageProcessor
 from .model_bounds import NUMBERS, check_values
@@ -251,29 +251,25 @@ class ColorizationPipeline(DiffusionPipeline):
         check_inputs(
             photos, hints, masks, references, num_inference_steps, num_images_per_input, ensemble_size,
             output_uncertainty, guidance_scale, spread, saturation, target_colorfulness, processing_resolution,
-            generator, output_type, self.accepts_hints, self.image_encoder is not None,
+            generator, output_type, self.image_encoder is not None,
         )  # fmt: skip
         device, samples_per_photo = self._execution_device, num_images_per_input * ensemble_size
         sample_unit = self.config.chroma_scale if self.unet.config.out_channels == 2 else 1.0
         self._interrupt = False
 
-        # 2. Photos to luma (full size, integer codes) and luminance (the network's size, [-1, 1]); hints to planes
+        # 2. Photos to luma (full size, integer codes) and luminance (the network's size, [-1, 1]); hints to pixels
         lumas = [self.image_processor.to_codes(photo, "L") for photo in photos]
         known = [read_hints(hint, tuple(luma.shape)) for hint, luma in zip(hints, lumas, strict=True)]
-        luminances, chroma_sizes, hint_planes, features, painted, matches = [], [], [], [], [], []
-        for luma, colors, mask, reference in zip(lumas, known, masks, references, strict=True):
+        known = fit_to_gamut(known, lumas)
+        luminances, chroma_sizes, features, painted, matches = [], [], [], [], []
+        for luma, mask, reference in zip(lumas, masks, references, strict=True):
             luminance, chroma_size = self.image_processor.preprocess(luma, processing_resolution)
             padded_size = [side // self.config.luminance_patch for side in luminance.shape[1:]]
-            planes = hints_to_planes(colors, tuple(luma.shape), chroma_size, padded_size)
-            planes[:2] /= sample_unit
             luminances.append(luminance)
             chroma_sizes.append(chroma_size)
-            hint_planes.append(planes)
             features.append(self.encode(luma, chroma_size, padded_size))
             painted.append(None if mask is None else self.image_processor.preprocess_mask(mask, tuple(luma.shape)))
-            hinted = planes[2, : chroma_size[0], : chroma_size[1]]
-            matches.append(None if reference is None else match_reference(self, luma, reference, hinted))
-        known = fit_to_gamut(known, lumas)
+            matches.append(None if reference is None else match_reference(self, luma, reference, chroma_size))
 
         # 3. Photos whose planes have the same size go through the network together
         groups = defaultdict(list)
@@ -284,8 +280,6 @@ class ColorizationPipeline(DiffusionPipeline):
             for indices in groups.values():
                 luminance = torch.stack([luminances[index] for index in indices])
                 luminance = luminance.repeat_interleave(samples_per_photo, dim=0).to(device)  # (B, 1, kh, kw)
-                hint = torch.stack([hint_planes[index] for index in indices]).to(device)
-                hint = hint.repeat_interleave(samples_per_photo, dim=0)  # (B, 3, h, w)
                 feature = torch.stack([features[index] for index in indices])
                 feature = feature.repeat_interleave(samples_per_photo, dim=0)  # (B, F, h, w)
                 group_generator = generator
@@ -297,7 +291,7 @@ class ColorizationPipeline(DiffusionPipeline):
                         for _ in range(ensemble_size)
                     ]
                 sample = denoise(
-                    self, luminance, feature, hint, num_inference_steps, guidance_scale, spread, group_generator,
+                    self, luminance, feature, num_inference_steps, guidance_scale, spread, group_generator,
                     callback_on_step_end, progress_bar,
                 )  # fmt: skip
                 sample = sample.float().cpu().unflatten(0, (len(indices), num_images_per_input, ensemble_size))

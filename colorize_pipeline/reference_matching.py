@@ -41,7 +41,7 @@ def match_reference(
     pipeline: DiffusionPipeline,
     luma: torch.Tensor,
     reference: Image.Image | np.ndarray | torch.Tensor,
-    hinted: torch.Tensor,
+    size: tuple[int, int],
 ) -> torch.Tensor:
     """
     Find for each place of a gray photo the color of the places in a reference that look alike.
@@ -53,8 +53,7 @@ def match_reference(
         pipeline (`ColorizationPipeline`): With an image encoder; this and its image processor are used.
         luma (`torch.Tensor` of shape `(height, width)`): Codes of the photo.
         reference (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`): A color photo of any size.
-        hinted (`torch.Tensor` of shape `(rows, columns)`): 1 where the color is better known by a hint, else 0; of
-            the size of the chroma of the photo.
+        size (`tuple`): `(rows, columns)` of the chroma of the photo.
 
     Returns:
         `torch.Tensor` of shape `(3, rows, columns)`, `float32` on the CPU: Cb and Cr in `[-0.5, 0.5]`, and the
@@ -70,7 +69,6 @@ def match_reference(
     if chroma.abs().max() < _GRAY:
         raise ValueError("`reference_image` has no colors that could be carried over: pass a color photo.")
 
-    size = tuple(hinted.shape)
     photo_grid = _shrink(size, _PHOTO_SIDE)
     features, luminance = _describe(pipeline, luma, photo_grid)
     others, other_luminance = _describe(pipeline, rgb_to_luma(codes), grid)
@@ -81,8 +79,7 @@ def match_reference(
     confidence = confidence.square() * (3 - 2 * confidence)  # without a step at either end
 
     matched = torch.cat((chroma @ weights.T, confidence[None])).unflatten(1, photo_grid)
-    matched = F.interpolate(matched[None], size=size, mode="bilinear")[0]
-    return torch.cat((matched[:2], matched[2:] * (1 - hinted)))
+    return F.interpolate(matched[None], size=size, mode="bilinear")[0]
 
 
 def _shrink(size: tuple[int, int], side: int) -> tuple[int, int]:

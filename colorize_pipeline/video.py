@@ -2,8 +2,7 @@
 Colors for a film that do not flicker.
 
 Few frames of each scene are painted, the keys; between them colors are carried along by the motion of what they belong
-to. What a key shows that was seen before keeps its color, and only what is new is painted, with the known colors as
-hints.
+to. What a key shows that was seen before keeps its color, and only what is new is painted, to go with that.
 """
 
 from collections import deque

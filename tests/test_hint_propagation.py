@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_pipeline, seeded
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 from PIL import Image, ImageDraw
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.data import astronaut
@@ -115,25 +114,15 @@ def test_colorfulness_is_met_by_the_palest_painting_too():
     assert colorfulness(join(luma, gain * chroma).permute(2, 0, 1).float() / 255) == pytest.approx(40, abs=1)
 
 
-@pytest.mark.parametrize(
-    "scheduler", [DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler]
-)
-def test_every_step_sees_known_colors_with_the_noise_of_that_step(pipeline, photo, scheduler):
-    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
-    seen = []
-    pipeline.unet.register_forward_pre_hook(
-        lambda _, arguments: seen.append((arguments[0][0, :2], arguments[0][0, -3:], int(arguments[1])))
-    )
+def test_a_hint_changes_nothing_beyond_the_edge_of_what_it_lies_on(pipeline):
+    gray = Image.new("L", (96, 64), 90)
+    gray.paste(170, (48, 0, 96, 64))
 
-    pipeline(photo, hints=[(45, 30, "#7a5b4c")], num_inference_steps=4, generator=seeded(0))
+    before = pipeline(gray, generator=seeded(0)).images[0]
+    after = pipeline(gray, hints=[(20, 30, "#7a5b4c")], generator=seeded(0)).images[0]
 
-    known = seen[0][1][2] == 1
-    asked, noise = seen[0][1][:2, known], seen[0][0][:, known]  # the first step is nothing but noise
-    assert known.sum() == 1 and len(seen) >= 4
-    for sample, _, t in seen:
-        alpha_cumprod = pipeline.scheduler.alphas_cumprod[t]
-        expected = alpha_cumprod.sqrt() * asked + (1 - alpha_cumprod).sqrt() * noise
-        torch.testing.assert_close(sample[:, known], expected, atol=5e-3, rtol=0)
+    change = np.abs(np.asarray(after, dtype=int) - np.asarray(before, dtype=int)).max(axis=2)
+    assert change[:, 60:].max() <= 1 and change[8:-8, 8:40].mean() > 10
 
 
 def test_a_photo_without_hints_is_painted_as_if_there_were_none(photo):

@@ -218,23 +218,6 @@ def test_half_precision_stays_close_to_float32(pipeline, photo, dtype):
     assert (output - expected).abs().max() < 0.05  # of 0.5
 
 
-def test_hints_reach_the_network_where_they_were_set(pipeline, photo):
-    seen = []
-    pipeline.unet.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
-    layer = Image.new("RGBA", photo.size)
-    layer.paste((255, 0, 0, 255), (0, 0, photo.width // 2, photo.height))
-
-    pipeline(photo, hints=[(photo.width - 1, photo.height - 1, "#0000ff")], num_inference_steps=1)
-    pipeline(photo, hints=layer, num_inference_steps=1)
-
-    points, image = (model_input[0, -3:] for model_input in seen)
-    rows, columns = pipeline.image_processor.preprocess(torch.tensor(np.asarray(photo)), 32)[1]
-    assert points[2].sum() == 1 and points[2, rows - 1, columns - 1] == 1
-    assert points[0, rows - 1, columns - 1] == pytest.approx(0.5 / 0.14, rel=1e-3)  # pure blue: Cb = 0.5
-    assert image[2, :rows, : columns // 2].min() == 1 and image[2, :, columns // 2 + 1 :].max() == 0
-    assert image[1, 0, 0] == pytest.approx(0.5 / 0.14, rel=1e-3)  # pure red: Cr = 0.5
-
-
 def test_what_the_mask_leaves_black_stays_as_it_came(pipeline):
     image = random_image((50, 40), "RGB")
     mask = Image.new("L", image.size)

@@ -70,7 +70,7 @@ def measure(pipeline: ColorizationPipeline, photo: Image.Image, reference: Image
         return pipeline(photo.convert("L"), generator=generator, output_type="chroma", **arguments).chroma[0]
 
     painted = paint()
-    match = match_reference(pipeline, luma, reference, torch.zeros(painted.shape[1:]))
+    match = match_reference(pipeline, luma, reference, tuple(painted.shape[1:]))
     reference_rgb = torch.from_numpy(np.array(reference)).permute(2, 0, 1)[None].float() / 255
     chromas = {
         "gray": torch.zeros_like(painted),
