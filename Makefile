@@ -9,8 +9,9 @@ demo: .venv/installed
 	$(BIN)/colorize "$(SAMPLE)" --output demo --seed 5 --overwrite --compare
 	@echo "Open demo/camera.color.png, or demo/camera.compare.jpg with the gray photo beside it."
 
+# Two workers, a file of tests at a time; each keeps to one core (tests/conftest.py).
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 quality: .venv/installed
 	$(BIN)/ruff check .

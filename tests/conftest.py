@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,13 @@ from transformers import EfficientNetConfig, EfficientNetModel
 from colorize_pipeline import ColorizationPipeline, create_unet
 from colorize_pipeline.hub import stage_model_repository
 
+
+# Each worker of pytest-xdist, with all that it starts, keeps to one core: threads that wait for a core that another
+# worker has taken cost seconds.
+if (_worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
+    _cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {_cores[int(_worker.removeprefix("gw")) % len(_cores)]})
+    torch.set_num_threads(1)
 
 SHARED = Path(__file__).parents[2] / "shared"
 ROOT = Path(__file__).parents[1]
