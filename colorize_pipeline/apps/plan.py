@@ -11,13 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from colorize_pipeline.apps import refused
-from colorize_pipeline.apps.formats import (
-    OUTPUT_SUFFIXES,
-    PHOTO_SUFFIXES,
-    may_have_pages,
-    result_suffix,
-    suffix_of,
-)
+from colorize_pipeline.apps.formats import OUTPUT_SUFFIXES, PHOTO_SUFFIXES, may_have_pages, result_suffix, suffix_of
 from colorize_pipeline.apps.workplace import WORKPLACE
 
 
