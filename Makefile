@@ -11,7 +11,7 @@ demo: .venv/installed
 
 # Two workers, a file of tests at a time; each keeps to one core (tests/conftest.py).
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 quality: .venv/installed
 	$(BIN)/ruff check .
