@@ -6,8 +6,8 @@ Load model folders that were damaged, each in Python, on the command line and fo
 Every attempt has a process of its own, forked from one that has the libraries loaded, with limits of memory and time.
 """
 
-import contextlib
 import json
+import multiprocessing
 import os
 import resource
 import runpy
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -69,8 +70,15 @@ def on_the_command_line(arguments: list[str], script: Path | None = None) -> str
     return "refused in one line" if len(lines) == 1 else "several lines: " + " | ".join(lines)[:300]
 
 
+def tell(act: Callable[[], str], outcome: Path) -> None:
+    """Act within the limits, and write what came of it."""
+    signal.alarm(SECONDS)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
+    outcome.write_text(act())
+
+
 def attempt(sound: Path, mutant, scratch: Path) -> dict:
-    """Do all three in a child process. Returns what came of each, and how much it took."""
+    """Do all three, each in a child process. Returns what came of each, and how long it took."""
     folder = shutil.copytree(sound, scratch / "model")
     mutant.damage(folder)
     ways = {
@@ -78,24 +86,17 @@ def attempt(sound: Path, mutant, scratch: Path) -> dict:
         "colorize": lambda: on_the_command_line([str(scratch / "photo.png"), "--model", str(folder)]),
         "push": lambda: on_the_command_line([str(folder), "ann/model"], TESTS.parent / "train" / "push_to_hub.py"),
     }
-    seen = {"mutant": mutant.name, "peak": 0, "seconds": 0.0}
+    seen = {"mutant": mutant.name, "seconds": 0.0}
     for way, act in ways.items():
         start = time.perf_counter()
-        child = os.fork()
-        if child == 0:
-            signal.alarm(SECONDS)
-            resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
-            outcome = "traceback"
-            with contextlib.suppress(BaseException):  # all that is not told is a traceback
-                try:
-                    outcome = act()
-                except Exception as error:
-                    outcome = f"traceback: {type(error).__name__}: {str(error)[:200]}"
-            (scratch / "outcome").write_text(outcome)
-            os._exit(0)
-        _, status, usage = os.wait4(child, 0)
-        seen[way] = (scratch / "outcome").read_text() if status == 0 else f"killed by signal {status & 127}"
-        seen["peak"] = max(seen["peak"], usage.ru_maxrss * 1024)
+        outcome = scratch / way
+        child = multiprocessing.get_context("fork").Process(target=tell, args=(act, outcome))
+        child.start()
+        child.join()
+        if child.exitcode < 0:
+            seen[way] = f"killed by signal {-child.exitcode}"
+        else:  # what raised has told nothing, and ended its process with 1
+            seen[way] = outcome.read_text() if child.exitcode == 0 else "traceback"
         seen["seconds"] = max(seen["seconds"], time.perf_counter() - start)
     return seen
 
@@ -127,7 +128,8 @@ def main(number: int) -> None:
     for way in ("python", "colorize", "push"):
         told = Counter(result[way].split(":")[0] for result in results)
         print(f"{way:10}", ", ".join(f"{count} {what}" for what, count in told.most_common()))
-    print(f"at most {max(result['peak'] for result in results) / 2**20:.0f} MB and", end=" ")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10  # of the largest child
+    print(f"at most {peak:.0f} MB and", end=" ")
     print(f"{max(result['seconds'] for result in results):.1f} seconds")
     for result in results:
         if any(result[way].startswith(("traceback", "killed", "several")) for way in ("python", "colorize", "push")):
