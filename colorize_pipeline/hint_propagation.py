@@ -106,14 +106,15 @@ def _spread_colors(luma: torch.Tensor, chroma: torch.Tensor, known: KnownColors)
     asked, mask = cells[:2], cells[2]  # (2, h, w), (h, w)
 
     side = math.sqrt(guide.numel())
-    falls = _falls(guide, _REACH * side)
-    spread, share = _spread(torch.cat((asked, guide[None])), mask, falls, _HALF_WEIGHT, _SOFTNESS)
+    edges = _edges(guide)
+    values = torch.cat((asked, guide[None]))
+    spread, share = _spread(values, mask, _falls(edges, _REACH * side), _HALF_WEIGHT, _SOFTNESS)
     unlike = (spread[2] / share - guide) / _LIKENESS  # than where the color comes from
     likeness = torch.exp(-unlike.square() / 2)
     spread, share = likeness * spread[:2], likeness * share
     painted = (1 - share) * painted
     left = torch.stack((asked - spread, -painted))  # (2, 2, h, w)
-    corrections, _ = _spread(left, mask, _falls(guide, _NEAR_REACH * side), _NEAR_HALF_WEIGHT)
+    corrections, _ = _spread(left, mask, _falls(edges, _NEAR_REACH * side), _NEAR_HALF_WEIGHT)
     return spread + corrections[0], painted + corrections[1]
 
 
@@ -124,16 +125,19 @@ def _without_grain(guide: torch.Tensor) -> torch.Tensor:
     return windows.flatten(2).median(dim=2).values
 
 
-def _falls(guide: torch.Tensor, reach: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the factor by which a weight falls from each cell to the next: `(h - 1, w)` down, `(w - 1, h)` across."""
+def _edges(guide: torch.Tensor) -> list[torch.Tensor]:
+    """Give by how many e a weight falls over the edges from each cell to the next: `(h - 1, w)` down, `(w - 1, h)`."""
     differences = [(plane[1:] - plane[:-1]).abs() for plane in (guide, guide.T)]
     grain = _LEAST_GRAIN
     if guide.numel() > 1:
         median = torch.cat([difference.flatten() for difference in differences]).median()
         grain = max(_GRAIN * float(median), grain)
-    down, across = (
-        torch.exp(-(1 / max(reach, 1.0) + (difference - grain).clamp(min=0) / _CONTRAST)) for difference in differences
-    )
+    return [(difference - grain).clamp(min=0) / _CONTRAST for difference in differences]
+
+
+def _falls(edges: list[torch.Tensor], reach: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the factor by which a weight falls from each cell to the next, down and across."""
+    down, across = (torch.exp(-(1 / max(reach, 1.0) + edge)) for edge in edges)
     return down, across
 
 
