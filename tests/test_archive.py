@@ -23,9 +23,9 @@ from colorize_pipeline.apps import info
 from colorize_pipeline.apps.cli import app
 from colorize_pipeline.apps.engines import paint_in_processes
 from colorize_pipeline.apps.plan import PassedOver
+from colorize_pipeline.apps.provenance import noise_seed
 from colorize_pipeline.apps.report import summary, write_report
 from colorize_pipeline.apps.tasks import Settings, Task
-from colorize_pipeline.apps.workers import noise_seed
 
 
 def test_a_photo_gets_the_same_bytes_in_a_folder_alone_under_another_name_and_in_a_process(

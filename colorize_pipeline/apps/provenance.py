@@ -79,6 +79,19 @@ class Record:
     gray: Gray | None = None
 
 
+def noise_seed(sha256: str, page: int | None, seed: int) -> int:
+    """
+    Seed the noise of a photo by what its file holds and by the user's number: not by its name, its place in a batch or
+    the worker that paints it. Two photos of one shape do not share their noise, nor do two pages.
+
+    Args:
+        sha256 (`str`): Checksum of the photo's file, in hexadecimal digits.
+        page (`int` or `None`): Of the file, from 0; `None` is the first, too.
+        seed (`int`): The user's, for this version.
+    """
+    return int.from_bytes(hashlib.sha256(f"{sha256} {page or 0} {seed}".encode()).digest()[:8])
+
+
 def identify_gray(luma: np.ndarray) -> Gray:
     """Identify a luma plane of shape `(height, width)`, type `uint8` or `uint16`."""
     height, width = luma.shape

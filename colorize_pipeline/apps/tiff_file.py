@@ -45,6 +45,7 @@ _PREMULTIPLIED, _OPACITY = 1, 2  # kinds of extra samples
 _COMPRESSIONS_OF_PILLOW = (0, 1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000)
 _MAX_PAGES = 10_000
 _ROWS_PER_STRIP_BYTES = 1 << 20
+_READ_AT_ONCE = 16 << 20  # bytes of packed tiles, beside the pixels that come of them
 _MAX_CLASSIC = (1 << 32) - (64 << 20)  # offsets have 32 bits; metadata comes last
 _DIVIDED = "its colors were multiplied with its opacity, and are divided by it"
 _ARCHIVE_HINT = "this kind of TIFF needs two more packages, those of the extra `archive`: pip install -e '.[archive]'"
@@ -203,7 +204,7 @@ def _decode(path: Path, page: Page) -> np.ndarray:
             for found in file.pages:
                 for candidate in (found, *(found.pages or () if hasattr(found, "pages") else ())):
                     if candidate.offset == page.offset:
-                        return candidate.asarray()
+                        return candidate.asarray(buffersize=_READ_AT_ONCE)
     except (RuntimeError, IndexError, KeyError, AttributeError, struct.error, ArithmeticError) as error:  # a decoder's
         raise ValueError(f"cannot be decoded: {error}") from error
     raise ValueError("cannot be decoded: its directories are damaged")

@@ -20,7 +20,7 @@ from colorize_pipeline.apps.gray import without_color
 from colorize_pipeline.apps.journal import DONE, FAILED, KEPT, Verdict
 from colorize_pipeline.apps.photo import PHOTO_ERRORS, Photo, limit_megapixels, reason_of, round_to_eight_bit
 from colorize_pipeline.apps.plan import compare_path, doubt_path
-from colorize_pipeline.apps.provenance import Record, identify_gray
+from colorize_pipeline.apps.provenance import Record, identify_gray, noise_seed
 from colorize_pipeline.apps.reading import read_photo
 from colorize_pipeline.apps.tasks import EngineError, Outcome, Settings, Task
 from colorize_pipeline.apps.wishes import read_mask, read_strokes
@@ -60,19 +60,6 @@ class _Read:
     photo: Photo
     sha256: str
     status: os.stat_result
-
-
-def noise_seed(sha256: str, page: int | None, seed: int) -> int:
-    """
-    Seed the noise of a photo by what its file holds and by the user's number: not by its name, its place in a batch or
-    the worker that paints it. Two photos of one shape do not share their noise, nor do two pages.
-
-    Args:
-        sha256 (`str`): Checksum of the photo's file, in hexadecimal digits.
-        page (`int` or `None`): Of the file, from 0; `None` is the first, too.
-        seed (`int`): The user's, for this version.
-    """
-    return int.from_bytes(hashlib.sha256(f"{sha256} {page or 0} {seed}".encode()).digest()[:8])
 
 
 def load_model(settings: Settings, index: int = 0) -> Model:

@@ -9,9 +9,10 @@ from PIL import Image
 
 from colorize_pipeline.apps.painting import Painting, paint_photo
 from colorize_pipeline.apps.photo import Photo
+from colorize_pipeline.apps.provenance import noise_seed
 from colorize_pipeline.apps.web.question import Question, Stroke, hints_of
 from colorize_pipeline.apps.web.session import Original, Version
-from colorize_pipeline.apps.workers import Model, noise_seed
+from colorize_pipeline.apps.workers import Model
 
 
 class Painters:

@@ -21,11 +21,10 @@ from colorize_pipeline.apps.doubt_picture import tint_photo
 from colorize_pipeline.apps.gray import luma_of
 from colorize_pipeline.apps.painting import Painting
 from colorize_pipeline.apps.photo import Photo, round_to_eight_bit
-from colorize_pipeline.apps.provenance import Record, identify_gray
+from colorize_pipeline.apps.provenance import Record, identify_gray, noise_seed
 from colorize_pipeline.apps.reading import read_photo
 from colorize_pipeline.apps.same_look import look_in_srgb
 from colorize_pipeline.apps.web.question import Question, Stroke, describe, hints_of, mask_of
-from colorize_pipeline.apps.workers import noise_seed
 from colorize_pipeline.apps.writing import save_photo
 from colorize_pipeline.hint_propagation import finish_chroma
 from colorize_pipeline.hints import HintWarning, fit_to_gamut, read_hints
