@@ -10,6 +10,7 @@ from PIL import Image
 
 from .hint_propagation import finish_chroma
 from .hints import fit_to_gamut, read_hints
+from .likeness import find_likeness
 from .motion import spread
 from .scenes import Frame, is_flat
 
@@ -64,7 +65,8 @@ class Brush:
         (known,) = fit_to_gamut([read_hints(hints, tuple(frame.luma.shape))], [frame.luma])
         if known is None:
             return chroma
-        finished = finish_chroma(frame.luma, chroma[0], known, 1.0, None)
+        likeness = find_likeness(self.pipe, frame.luma, known)
+        finished = finish_chroma(frame.luma, chroma[0], known, 1.0, None, likeness)
         return F.interpolate(finished[None], size=chroma.shape[2:], mode="area")
 
     def complete(self, frame: Frame, seed: int, chroma: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

@@ -3,8 +3,8 @@ Hints are law: what the network painted is brought to the colors that the user k
 
 Each known color is spread over what it lies on: weights fall with the way from the known pixels, and with every
 difference of luma on that way, so that a color stays on its side of an edge. Where the weights are high the known
-colors replace the painted ones, where they vanish nothing changes, and at the known pixels themselves the color is the
-one that was asked for.
+colors replace the painted ones, as far as the place looks like one that is known; where they vanish nothing changes,
+and at the known pixels themselves the color is the one that was asked for.
 
 Source: normalized convolution with recursive filters whose feedback the edges weaken, as in Gastal and Oliveira 2011
 (Domain transform for edge-aware image and video processing), sections 4 and 6, which spreads strokes so.
@@ -18,24 +18,26 @@ import torch.nn.functional as F
 
 from .color import gain_for_colorfulness, resize_matrix
 from .hints import KnownColors, gather_cells
+from .likeness import Likeness
 
 
 # Colors are spread on a grid of about as many cells: edges are found to a pixel in small photos, and in large ones
 # finer than color is seen.
 _GRID_CELLS = 300_000
 
-# A weight falls by e over this share of the photo's side (the root of its area), and over this difference of luma. At
-# the weight of half, 25 such falls away from the pixel, half of the color is a known one; the softer, the wider around
-# it the one passes into the other. Chosen, with the next ones, for photos at which 10 true points help the whole photo
-# most while strokes move what lies outside of their thing by about 1 (CIEDE2000).
+# A weight falls by e over this share of the photo's side (the root of its area), and over this difference of luma.
+# Chosen, with the next ones, for photos at which 10 true points help the whole photo most while strokes move what lies
+# outside of their thing by less than 1 (CIEDE2000).
 _REACH = 0.07
-_CONTRAST = 0.003
-_HALF_WEIGHT = 1e-11
-_SOFTNESS = 0.5
+_CONTRAST = 0.02
+
+# So many such falls away from the pixel half of the color is a known one: few for a stroke, whose pixels resemble each
+# other, and more for known places that differ, since each then stands for more of the photo.
+_FALLS, _MORE_FALLS = 7, 39
 
 # By this difference of luma to the pixels that a color comes from, its share falls to 0.6 (as a Gaussian does): a
 # color that got around an edge through a gap is on another thing all the same.
-_LIKENESS = 0.2
+_OTHER_LUMA = 0.2
 
 # What the wide spreading leaves at the known pixels (two of them near each other, of different colors) is spread
 # once more, near them only.
@@ -62,6 +64,7 @@ def finish_chroma(
     known: KnownColors | None,
     saturation: float,
     target_colorfulness: float | None,
+    likeness: Likeness | None = None,
 ) -> torch.Tensor:
     """
     Give painted chroma the strength that the user wants, and known pixels their colors, which no strength changes.
@@ -72,6 +75,7 @@ def finish_chroma(
         known (`KnownColors` or `None`): Colors that exist at their pixels, as [`fit_to_gamut`] gives them.
         saturation (`float`): Factor for the painted chroma.
         target_colorfulness (`float` or `None`): Chooses that factor.
+        likeness (`Likeness`, *optional*): As [`find_likeness`] gives it.
 
     Returns:
         `torch.Tensor`: Cb and Cr to be joined with the photo: of shape `(2, rows, columns)`, or with known colors
@@ -79,7 +83,7 @@ def finish_chroma(
     """
     spread = None
     if known is not None:
-        spread, chroma = _spread_colors(luma, chroma, known)
+        spread, chroma = _spread_colors(luma, chroma, known, likeness)
     gain = saturation
     if target_colorfulness is not None:
         gain = gain_for_colorfulness(luma, chroma, target_colorfulness, spread)
@@ -93,7 +97,9 @@ def finish_chroma(
     return chroma
 
 
-def _spread_colors(luma: torch.Tensor, chroma: torch.Tensor, known: KnownColors) -> tuple[torch.Tensor, torch.Tensor]:
+def _spread_colors(
+    luma: torch.Tensor, chroma: torch.Tensor, known: KnownColors, likeness: Likeness | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Give the known colors as they spread, and what is left of the painted ones; their sum is the photo's chroma."""
     shrink = min(1.0, math.sqrt(_GRID_CELLS / luma.numel()))
     size = tuple(max(1, round(side * shrink)) for side in luma.shape)
@@ -108,10 +114,13 @@ def _spread_colors(luma: torch.Tensor, chroma: torch.Tensor, known: KnownColors)
     side = math.sqrt(guide.numel())
     edges = _edges(guide)
     values = torch.cat((asked, guide[None]))
-    spread, share = _spread(values, mask, _falls(edges, _REACH * side), _HALF_WEIGHT, _SOFTNESS)
-    unlike = (spread[2] / share - guide) / _LIKENESS  # than where the color comes from
-    likeness = torch.exp(-unlike.square() / 2)
-    spread, share = likeness * spread[:2], likeness * share
+    falls_to_half = _FALLS if likeness is None else _FALLS + _MORE_FALLS * (1 - likeness.among)
+    spread, share = _spread(values, mask, _falls(edges, _REACH * side), math.exp(-falls_to_half))
+    unlike = (spread[2] / share - guide) / _OTHER_LUMA  # than where the color comes from
+    alike = torch.exp(-unlike.square() / 2)
+    if likeness is not None:
+        alike = alike * F.interpolate(likeness.places[None, None], size=size, mode="bilinear")[0, 0]
+    spread, share = alike * spread[:2], alike * share
     painted = (1 - share) * painted
     left = torch.stack((asked - spread, -painted))  # (2, 2, h, w)
     corrections, _ = _spread(left, mask, _falls(edges, _NEAR_REACH * side), _NEAR_HALF_WEIGHT)
@@ -146,7 +155,6 @@ def _spread(
     mask: torch.Tensor,
     falls: tuple[torch.Tensor, torch.Tensor],
     half_weight: float,
-    softness: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Average what is known by its weights at each cell.
@@ -156,7 +164,6 @@ def _spread(
         mask (`torch.Tensor` of shape `(h, w)`): Where it is.
         falls (`tuple`): As [`_falls`] gives them.
         half_weight (`float`): Where weights are this, the share is a half.
-        softness (`float`, *optional*, defaults to 1.0): The power of a weight with which its share grows.
 
     Returns:
         `tuple`: averages `(..., h, w)`, which go to 0 where the weights do, and the share `(h, w)` of what is known.
@@ -165,7 +172,7 @@ def _spread(
     weights = mask / _diffuse(mask[None] + _TINY, falls)[0].clamp(min=1)
     planes = torch.cat((weights[None] + _TINY, weights * values.flatten(end_dim=-3) + _TINY_VALUE))
     planes = _diffuse(planes, falls)
-    share = 1 / (1 + (half_weight / planes[0]) ** softness)
+    share = 1 / (1 + half_weight / planes[0])
     return (share * planes[1:] / planes[0]).view_as(values), share
 
 

@@ -22,6 +22,7 @@ from .hint_propagation import finish_chroma
 from .hints import fit_to_gamut, read_hints
 from .image_encoder import encode_luminance, feature_channels
 from .image_processor import ColorizationImageProcessor
+from .likeness import find_likeness
 from .model_bounds import NUMBERS, check_values
 from .model_folder import fetch_model
 from .model_trial import check_finite, try_components
@@ -261,14 +262,15 @@ class ColorizationPipeline(DiffusionPipeline):
         lumas = [self.image_processor.to_codes(photo, "L") for photo in photos]
         known = [read_hints(hint, tuple(luma.shape)) for hint, luma in zip(hints, lumas, strict=True)]
         known = fit_to_gamut(known, lumas)
-        luminances, chroma_sizes, features, painted, matches = [], [], [], [], []
-        for luma, mask, reference in zip(lumas, masks, references, strict=True):
+        luminances, chroma_sizes, features, painted, likenesses, matches = [], [], [], [], [], []
+        for luma, colors, mask, reference in zip(lumas, known, masks, references, strict=True):
             luminance, chroma_size = self.image_processor.preprocess(luma, processing_resolution)
             padded_size = [side // self.config.luminance_patch for side in luminance.shape[1:]]
             luminances.append(luminance)
             chroma_sizes.append(chroma_size)
             features.append(self.encode(luma, chroma_size, padded_size))
             painted.append(None if mask is None else self.image_processor.preprocess_mask(mask, tuple(luma.shape)))
+            likenesses.append(None if colors is None else find_likeness(self, luma, colors))
             matches.append(None if reference is None else match_reference(self, luma, reference, chroma_size))
 
         # 3. Photos whose planes have the same size go through the network together
@@ -300,8 +302,8 @@ class ColorizationPipeline(DiffusionPipeline):
 
         # 4. Unpad, bring to chroma, keep the most central sample of each ensemble, finish it, join it with the photo
         images, chromas, uncertainties = [], [], []
-        for photo, luma, colors, mask, match, size, versions in zip(
-            photos, lumas, known, painted, matches, chroma_sizes, samples, strict=True
+        for photo, luma, colors, likeness, mask, match, size, versions in zip(
+            photos, lumas, known, likenesses, painted, matches, chroma_sizes, samples, strict=True
         ):
             for ensemble in versions[..., : size[0], : size[1]]:
                 if self.unet.config.out_channels == 3:
@@ -312,7 +314,7 @@ class ColorizationPipeline(DiffusionPipeline):
                     ensemble = torch.lerp(ensemble, match[:2], match[2])
                 distances = torch.cdist(ensemble.flatten(1), ensemble.flatten(1))
                 central = int(distances.sum(dim=1).argmin())
-                chroma = finish_chroma(luma, ensemble[central], colors, saturation, target_colorfulness)
+                chroma = finish_chroma(luma, ensemble[central], colors, saturation, target_colorfulness, likeness)
                 chromas.append(chroma)
                 if output_type == "chroma":
                     continue

@@ -1,7 +1,5 @@
 """The colors of a reference photo, carried over to what looks like the same thing in a gray one. Needs no training."""
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,18 +7,11 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from .color import rgb_to_chroma, rgb_to_luma
-from .image_encoder import encoder_states
+from .likeness import describe_places, limit_area, similarity
 
 
-# All numbers below by tests/benchmarks/reference.py. Side in pixels of the square with the area that the encoder sees
-# of both photos: more than for painting, since what is matched is a place and not a subject.
-_RESOLUTION = 320
-
-# Of the three coarsest strides the two finer ones, 8 and 16, each of which counts the same. At stride 32 an encoder
-# that was trained for color sees nearly the same everywhere (a cosine of 0.95): it tells nothing apart.
-_STRIDES = 3
-
-# Places are compared on grids of at most this area: every one of the photo with every one of the reference.
+# All numbers by tests/benchmarks/reference.py. Places are compared on grids of at most this area: every one of the
+# photo with every one of the reference.
 _PHOTO_SIDE, _REFERENCE_SIDE = 64, 48
 
 # Each place takes the mean color of the places of the reference, weighted by
@@ -63,42 +54,20 @@ def match_reference(
         `ValueError`: if the reference cannot be read, or has no colors.
     """
     codes = pipeline.image_processor.to_codes(reference, "RGB", name="reference_image")
-    grid = _shrink(tuple(codes.shape[:2]), _REFERENCE_SIDE)
+    grid = limit_area(tuple(codes.shape[:2]), _REFERENCE_SIDE)
     rgb = codes.permute(2, 0, 1)[None].float() / torch.iinfo(codes.dtype).max
     chroma = rgb_to_chroma(F.interpolate(rgb, size=grid, mode="area"))[0].flatten(1)  # (2, R)
     if chroma.abs().max() < _GRAY:
         raise ValueError("`reference_image` has no colors that could be carried over: pass a color photo.")
 
-    photo_grid = _shrink(size, _PHOTO_SIDE)
-    features, luminance = _describe(pipeline, luma, photo_grid)
-    others, other_luminance = _describe(pipeline, rgb_to_luma(codes), grid)
-    similarity = torch.stack([_cosines(*pair) for pair in zip(features, others, strict=True)]).mean(dim=0)  # (P, R)
+    photo_grid = limit_area(size, _PHOTO_SIDE)
+    features, luminance = describe_places(pipeline, luma, photo_grid)
+    others, other_luminance = describe_places(pipeline, rgb_to_luma(codes), grid)
+    cosines = similarity(features, others)  # (P, R)
     distance = (luminance[:, None] - other_luminance).square()
-    weights = (similarity / _TEMPERATURE - _LUMA_WEIGHT * distance).softmax(dim=1)
-    confidence = (((weights * similarity).sum(dim=1) - _UNLIKE) / (_ALIKE - _UNLIKE)).clamp(0, 1)
+    weights = (cosines / _TEMPERATURE - _LUMA_WEIGHT * distance).softmax(dim=1)
+    confidence = (((weights * cosines).sum(dim=1) - _UNLIKE) / (_ALIKE - _UNLIKE)).clamp(0, 1)
     confidence = confidence.square() * (3 - 2 * confidence)  # without a step at either end
 
     matched = torch.cat((chroma @ weights.T, confidence[None])).unflatten(1, photo_grid)
     return F.interpolate(matched[None], size=size, mode="bilinear")[0]
-
-
-def _shrink(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Give a size of the same aspect with at most the area of a square."""
-    scale = min(1.0, side / math.sqrt(size[0] * size[1]))
-    return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
-
-
-def _describe(
-    pipeline: DiffusionPipeline, luma: torch.Tensor, grid: tuple[int, int]
-) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Give features `(channels, places)` of each stride, and luminance `(places)`."""
-    luminance = pipeline.image_processor.preprocess_for_encoder(luma, _RESOLUTION)[None]  # (1, 1, h, w)
-    states = encoder_states(pipeline.image_encoder, luminance.to(pipeline._execution_device), _STRIDES)[:-1]
-    features = [F.interpolate(state.cpu(), size=grid, mode="bilinear")[0].flatten(1) for state in states]
-    return features, F.interpolate(luminance, size=grid, mode="area").flatten()
-
-
-def _cosines(features: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Compare all places `(channels, P)` with all others `(channels, R)`: `(P, R)` in `[-1, 1]`."""
-    common = (features.mean(dim=1, keepdim=True) + others.mean(dim=1, keepdim=True)) / 2
-    return F.normalize(features - common, dim=0).T @ F.normalize(others - common, dim=0)

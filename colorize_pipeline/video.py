@@ -94,13 +94,15 @@ class _Chunk:
         self._links: dict[int, dict[int, tuple]] = {}
 
     def set_key(self, index: int, key: Key) -> None:
-        """Tell the colors of a frame, and find where they are in all the others."""
+        """Tell the colors of a frame, and find where they are in those around it, up to the next keys."""
         self._keys[index] = key
         links = self._links[index] = {}
         for direction in (1, -1):
             motion = torch.zeros_like(self.frames[index].small).repeat(2, 2, 1, 1)
             stop = len(self.frames) if direction > 0 else -1
             for number in range(index + direction, stop, direction):
+                if number in self._keys:
+                    break
                 step = self.frames[max(number, number - direction)].motion
                 motion = chained(step if direction > 0 else step.flip(0), motion)
                 links[number] = self._look_up(self.frames[number], key, motion)

@@ -11,6 +11,7 @@ from skimage.data import astronaut
 from colorize_pipeline.color import colorfulness, gain_for_colorfulness, join, rgb_to_chroma, rgb_to_luma
 from colorize_pipeline.hint_propagation import finish_chroma
 from colorize_pipeline.hints import HintWarning, fit_to_gamut, read_hints
+from colorize_pipeline.likeness import Likeness, find_likeness
 
 
 def difference(codes, others, white=255):
@@ -69,6 +70,38 @@ def test_a_color_fills_its_object_stops_at_the_edge_and_leaves_what_is_far():
     assert towards[20:100, 2:58].min() > 0.9
     assert towards[:, 62:].max() < 0.02
     assert towards.min() > -0.01 and towards.max() < 1.01
+
+
+def test_a_color_gets_to_what_looks_like_its_place_and_to_nothing_else():
+    luma = torch.full((120, 400), 90, dtype=torch.uint8)  # no edge at all
+    known = read_hints([(30, 60, "red")], (120, 400))
+    places = torch.zeros(12, 40)
+    places[:, :20] = 1
+
+    near = finish_chroma(luma, torch.zeros(2, 10, 33), known, 1.0, None, Likeness(places, among=1.0)).norm(dim=0)
+    far = finish_chroma(luma, torch.zeros(2, 10, 33), known, 1.0, None, Likeness(places, among=0.3)).norm(dim=0)
+
+    asked = known.chroma[:, 0].norm()
+    assert near[:, 210:].max() < 0.02 * asked and far[:, 210:].max() < 0.02 * asked
+    assert near[:, :60].min() > 0.9 * asked and far[:, :190].min() > 0.9 * asked
+
+
+def test_known_places_tell_what_counts_as_alike():
+    pipeline = make_pipeline(with_encoder=True)
+    luma = torch.from_numpy(np.array(Image.fromarray(astronaut()).convert("L").resize((300, 200))))
+    stroke = [(x, y, "red") for x in range(60, 110) for y in (90, 91)]
+    scattered = [(20, 20, "red"), (150, 60, "red"), (280, 180, "red"), (40, 170, "red")]
+
+    lone, drawn, spread_out = (
+        find_likeness(pipeline, luma, read_hints(points, (200, 300))) for points in (stroke[:1], stroke, scattered)
+    )
+
+    assert lone.among == 1 > drawn.among > spread_out.among
+    assert all(likeness.places.min() >= 0 and likeness.places.max() == 1 for likeness in (lone, drawn, spread_out))
+    assert lone.places.mean() < drawn.places.mean() < spread_out.places.mean()
+    line = find_likeness(pipeline, torch.zeros(1, 65_000, dtype=torch.uint8), read_hints([(9, 0, "red")], (1, 65_000)))
+    assert line.places.numel() <= 64**2
+    assert find_likeness(make_pipeline(), luma, read_hints(stroke, (200, 300))) is None
 
 
 def test_two_neighbors_of_other_colors_leave_no_dots():

@@ -25,6 +25,7 @@ from colorize_pipeline.apps.reading import find_photos
 from colorize_pipeline.color import join, rgb_to_luma
 from colorize_pipeline.hint_propagation import finish_chroma
 from colorize_pipeline.hints import HintWarning, fit_to_gamut, read_hints
+from colorize_pipeline.likeness import find_likeness
 
 
 NUMBERS = (0, 1, 3, 10, 30, 100)
@@ -85,7 +86,8 @@ def measure(pipe: ColorizationPipeline, rgb: torch.Tensor, index: int, errors: d
         hints = [(x, y, tuple(rgb[y, x].tolist())) for x, y in points[:number]]
         known = fit_to_gamut([read_hints(hints, (height, width))], [luma])[0]
         start = time.process_time()
-        colored = join(luma, finish_chroma(luma, painted, known, 1.0, None))
+        likeness = find_likeness(pipe, luma, known) if hints else None
+        colored = join(luma, finish_chroma(luma, painted, known, 1.0, None, likeness))
         if hints:
             seconds.append(time.process_time() - start)
         errors[number].append(float(difference(colored[1::3, 1::3], rgb[1::3, 1::3]).mean()))

@@ -10,6 +10,7 @@ import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,7 +30,11 @@ from colorize_pipeline.apps.writing import save_photo
 from colorize_pipeline.hint_propagation import finish_chroma
 from colorize_pipeline.hints import HintWarning, fit_to_gamut, read_hints
 from colorize_pipeline.image_processor import ColorizationImageProcessor
+from colorize_pipeline.likeness import find_likeness
 
+
+if TYPE_CHECKING:
+    from colorize_pipeline import ColorizationPipeline
 
 VIEW_SIDE = 1280  # pixels of the longer side of what the browser shows
 _KEPT_VIEWS = 60  # files that the browser may still be fetching
@@ -103,11 +108,12 @@ class Session:
 
     Args:
         folder (`Path`): Its own, which is made here and removed by [`Session.close`].
+        pipe (`ColorizationPipeline`): With whose image encoder it is found what looks alike.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, pipe: "ColorizationPipeline"):
         folder.mkdir(mode=0o700, parents=True)
-        self.folder = folder
+        self.folder, self._pipe = folder, pipe
         self.lock = threading.RLock()
         self.used = time.monotonic()
         self.left = False  # the browser has gone: the folder goes soon
@@ -248,7 +254,8 @@ class Session:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", HintWarning)  # it was told when the version was painted
                 (known,) = fit_to_gamut([read_hints(hints_of(colors, size[::-1]), size)], [luma])
-            fixed = finish_chroma(luma, torch.zeros(2, 1, 1), known, 1.0, None).half()
+            likeness = find_likeness(self._pipe, luma, known)
+            fixed = finish_chroma(luma, torch.zeros(2, 1, 1), known, 1.0, None, likeness).half()
             with self.lock:
                 self._fixed[colors] = fixed
                 for old in list(self._fixed)[:-_KEPT_FIXED]:

@@ -59,7 +59,7 @@ class Studio:
         self.uploads, self.folder = Path(folder, "uploads").resolve(), Path(folder, "sessions").resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.seconds_to_return, self.seconds_idle, self.max_sessions = seconds_to_return, seconds_idle, max_sessions
-        self._painters = Painters(model, num_painters)
+        self._painters, self._pipe = Painters(model, num_painters), model.pipe
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -289,7 +289,7 @@ class Studio:
         with self._lock:
             session = self._sessions.get(client)
             if session is None and why == "open" and not self._closing.is_set():
-                session = self._sessions[client] = Session(self.folder / secrets.token_hex(16))
+                session = self._sessions[client] = Session(self.folder / secrets.token_hex(16), self._pipe)
                 surplus = sorted(self._sessions, key=lambda other: self._sessions[other].used)[: -self.max_sessions]
                 for other in surplus:
                     self._sessions.pop(other).close()
