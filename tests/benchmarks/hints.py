@@ -18,11 +18,11 @@ import datasets
 import numpy as np
 import torch
 from PIL import Image
-from skimage.color import deltaE_ciede2000, rgb2lab
 
 from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline
 from colorize_pipeline.apps.reading import find_photos
 from colorize_pipeline.color import join, rgb_to_luma
+from colorize_pipeline.doubt import delta_e, rgb_to_lab
 from colorize_pipeline.hint_propagation import finish_chroma
 from colorize_pipeline.hints import HintWarning, fit_to_gamut, read_hints
 from colorize_pipeline.likeness import find_likeness
@@ -97,7 +97,8 @@ def measure(pipe: ColorizationPipeline, rgb: torch.Tensor, index: int, errors: d
 
 
 def difference(image: torch.Tensor, other: torch.Tensor) -> np.ndarray:
-    return deltaE_ciede2000(rgb2lab(other.numpy()), rgb2lab(image.numpy()))
+    """CIEDE2000 at each pixel of two images of 8-bit codes."""
+    return delta_e(*(rgb_to_lab(codes.movedim(-1, 0).float() / 255) for codes in (image, other))).numpy()
 
 
 if __name__ == "__main__":

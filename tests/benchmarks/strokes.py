@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from skimage.color import deltaE_ciede2000, rgb2lab
 
 from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline
 from colorize_pipeline.color import join, rgb_to_luma
+from colorize_pipeline.doubt import delta_e, rgb_to_lab
 from colorize_pipeline.hints import fit_to_gamut, read_hints
 
 
@@ -133,7 +133,8 @@ def scaled(points: tuple[tuple[int, int], ...], photo: Image.Image) -> list[tupl
 
 
 def difference(image: torch.Tensor, other: torch.Tensor) -> np.ndarray:
-    return deltaE_ciede2000(rgb2lab(other.numpy()), rgb2lab(image.numpy()))
+    """CIEDE2000 at each pixel of two images of 8-bit codes."""
+    return delta_e(*(rgb_to_lab(codes.movedim(-1, 0).float() / 255) for codes in (image, other))).numpy()
 
 
 if __name__ == "__main__":
