@@ -86,6 +86,19 @@ def test_a_color_gets_to_what_looks_like_its_place_and_to_nothing_else():
     assert near[:, :60].min() > 0.9 * asked and far[:, :190].min() > 0.9 * asked
 
 
+@pytest.mark.parametrize("among", [1.0, 0.3, -0.5])
+def test_what_no_color_reaches_stays_as_it_was_painted_whatever_it_looks_like(among):
+    luma = torch.full((300, 400), 90, dtype=torch.uint8)
+    luma[:, 100:140] = torch.arange(90, 250, 4, dtype=torch.uint8)
+    luma[:, 140:] = 20  # beyond an edge that nothing gets over
+    painted = torch.tensor([0.05, -0.1])[:, None, None].expand(2, 10, 33)
+    known = read_hints([(30, 60, "red"), (60, 200, "blue")], (300, 400))
+
+    chroma = finish_chroma(luma, painted, known, 1.0, None, Likeness(torch.ones(12, 40), among))
+
+    assert (chroma[:, :, 150:] - painted[:, :1, :1]).abs().max() < 0.05 * painted.norm(dim=0).max()
+
+
 def test_known_places_tell_what_counts_as_alike():
     pipeline = make_pipeline(with_encoder=True)
     luma = torch.from_numpy(np.array(Image.fromarray(astronaut()).convert("L").resize((300, 200))))
