@@ -158,8 +158,9 @@ def paint_photos(tasks: Iterable[Task], settings: Settings, load: Callable[[], M
         writing: Future | None = None
         model = load()
         while reading or writing:
-            done, _ = wait([future for future in (writing, reading) if future], return_when=FIRST_COMPLETED)
-            if writing in done:
+            # Its result is let go: it would keep the colors of a large scan in memory while that is painted.
+            wait([future for future in (writing, reading) if future], return_when=FIRST_COMPLETED)
+            if writing and writing.done():
                 yield writing.result()
                 writing = None
                 continue
