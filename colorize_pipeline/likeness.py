@@ -67,8 +67,7 @@ def find_likeness(pipeline: DiffusionPipeline, luma: torch.Tensor, known: KnownC
     likeness = similarity(features, features)[:, cells]  # (P, N)
     among = likeness[cells].fill_diagonal_(-1) if len(cells) > 1 else torch.ones(1, 1)
     typical = float(among.amax(dim=1).median())
-    share = ((likeness.amax(dim=1) - typical + _UNLIKE) / (_UNLIKE - _ALIKE)).clamp(0, 1)
-    return Likeness((share.square() * (3 - 2 * share)).view(grid), typical)  # without a step at either end
+    return Likeness(smooth_share(likeness.amax(dim=1) - typical, -_UNLIKE, -_ALIKE).view(grid), typical)
 
 
 def describe_places(
@@ -106,6 +105,12 @@ def similarity(features: list[torch.Tensor], others: list[torch.Tensor]) -> torc
         common = (one.mean(dim=1, keepdim=True) + other.mean(dim=1, keepdim=True)) / 2
         cosines.append(F.normalize(one - common, dim=0).T @ F.normalize(other - common, dim=0))
     return torch.stack(cosines).mean(dim=0)
+
+
+def smooth_share(values: torch.Tensor, none: float, full: float) -> torch.Tensor:
+    """Give 0 where values are at most `none`, 1 where they are at least `full`, without a bend at either."""
+    share = ((values - none) / (full - none)).clamp(0, 1)
+    return share.square() * (3 - 2 * share)
 
 
 def limit_area(size: tuple[int, int], side: int) -> tuple[int, int]:

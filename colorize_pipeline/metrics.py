@@ -65,7 +65,12 @@ def score_colors(colorized: np.ndarray, truth: np.ndarray) -> ColorScores:
 
 def mean_delta_e(image: np.ndarray, other: np.ndarray) -> float:
     """Give the CIEDE2000 difference of 8-bit sRGB images of equal shape, averaged over the pixels."""
-    return float(delta_e(_to_lab(other), _to_lab(image)).mean())
+    return float(pixel_delta_e(image, other).mean())
+
+
+def pixel_delta_e(image: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Give the CIEDE2000 difference of 8-bit sRGB images `(height, width, 3)` at each pixel, `(height, width)`."""
+    return delta_e(_to_lab(other), _to_lab(image)).numpy()
 
 
 def ab_auc(image: np.ndarray, truth: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from .color import rgb_to_chroma, rgb_to_luma
-from .likeness import describe_places, limit_area, similarity
+from .likeness import describe_places, limit_area, similarity, smooth_share
 
 
 # All numbers by tests/benchmarks/reference.py. Places are compared on grids of at most this area: every one of the
@@ -66,8 +66,7 @@ def match_reference(
     cosines = similarity(features, others)  # (P, R)
     distance = (luminance[:, None] - other_luminance).square()
     weights = (cosines / _TEMPERATURE - _LUMA_WEIGHT * distance).softmax(dim=1)
-    confidence = (((weights * cosines).sum(dim=1) - _UNLIKE) / (_ALIKE - _UNLIKE)).clamp(0, 1)
-    confidence = confidence.square() * (3 - 2 * confidence)  # without a step at either end
+    confidence = smooth_share((weights * cosines).sum(dim=1), _UNLIKE, _ALIKE)
 
     matched = torch.cat((chroma @ weights.T, confidence[None])).unflatten(1, photo_grid)
     return F.interpolate(matched[None], size=size, mode="bilinear")[0]

@@ -22,10 +22,10 @@ from PIL import Image
 from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline
 from colorize_pipeline.apps.reading import find_photos
 from colorize_pipeline.color import join, rgb_to_luma
-from colorize_pipeline.doubt import delta_e, rgb_to_lab
 from colorize_pipeline.hint_propagation import finish_chroma
 from colorize_pipeline.hints import HintWarning, fit_to_gamut, read_hints
 from colorize_pipeline.likeness import find_likeness
+from colorize_pipeline.metrics import mean_delta_e, pixel_delta_e
 
 
 NUMBERS = (0, 1, 3, 10, 30, 100)
@@ -90,15 +90,10 @@ def measure(pipe: ColorizationPipeline, rgb: torch.Tensor, index: int, errors: d
         colored = join(luma, finish_chroma(luma, painted, known, 1.0, None, likeness))
         if hints:
             seconds.append(time.process_time() - start)
-        errors[number].append(float(difference(colored[1::3, 1::3], rgb[1::3, 1::3]).mean()))
+        errors[number].append(mean_delta_e(colored[1::3, 1::3].numpy(), rgb[1::3, 1::3].numpy()))
     x, y = torch.tensor(points).T
-    obeyed += (difference(colored[y, x][None], rgb[y, x][None]) <= OBEYED).flatten().tolist()
+    obeyed += (pixel_delta_e(colored[y, x][None].numpy(), rgb[y, x][None].numpy()) <= OBEYED).flatten().tolist()
     return seconds
-
-
-def difference(image: torch.Tensor, other: torch.Tensor) -> np.ndarray:
-    """CIEDE2000 at each pixel of two images of 8-bit codes."""
-    return delta_e(*(rgb_to_lab(codes.movedim(-1, 0).float() / 255) for codes in (image, other))).numpy()
 
 
 if __name__ == "__main__":

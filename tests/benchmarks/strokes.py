@@ -20,8 +20,8 @@ from PIL import Image, ImageDraw
 
 from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline
 from colorize_pipeline.color import join, rgb_to_luma
-from colorize_pipeline.doubt import delta_e, rgb_to_lab
 from colorize_pipeline.hints import fit_to_gamut, read_hints
+from colorize_pipeline.metrics import pixel_delta_e
 
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "train"))
@@ -100,21 +100,21 @@ def measure(pipe: ColorizationPipeline, photo: Image.Image, stroke: Stroke) -> t
     ImageDraw.Draw(mask).polygon(scaled(stroke.outline, photo), fill=1)
     inside = np.array(mask)
 
-    def paint(hints: Image.Image | None) -> torch.Tensor:
+    def paint(hints: Image.Image | None) -> np.ndarray:
         generator = torch.Generator().manual_seed(0)
         chroma = pipe(luma.numpy(), hints=hints, generator=generator, output_type="chroma").chroma[0]
-        return join(luma, chroma)
+        return join(luma, chroma).numpy()
 
     before, after = paint(None), paint(layer)
-    change = difference(before, after)
+    change = pixel_delta_e(before, after)
     known = fit_to_gamut([read_hints(layer, tuple(luma.shape))], [luma])[0]
     asked_chroma = known.chroma.mean(dim=1, keepdim=True)[..., None].expand(2, *luma.shape)
-    asked = join(luma, asked_chroma)
-    wanted = difference(before, asked)
-    reached = (difference(after, asked) < 0.5 * wanted)[inside & (wanted > OBEYED)].mean()
+    asked = join(luma, asked_chroma).numpy()
+    wanted = pixel_delta_e(before, asked)
+    reached = (pixel_delta_e(after, asked) < 0.5 * wanted)[inside & (wanted > OBEYED)].mean()
     exact = torch.zeros(2, *luma.shape)
     exact[:, known.rows, known.columns] = known.chroma
-    obeyed = (difference(after, join(luma, exact))[known.rows, known.columns] <= OBEYED).mean()
+    obeyed = (pixel_delta_e(after, join(luma, exact).numpy())[known.rows, known.columns] <= OBEYED).mean()
     print(
         f"{stroke.photo} {stroke.thing}: inside {change[inside].mean():.2f}, outside {change[~inside].mean():.2f},"
         f" {100 * reached:.0f}% of the thing reached, {100 * obeyed:.1f}% of the stroke obeyed",
@@ -124,17 +124,12 @@ def measure(pipe: ColorizationPipeline, photo: Image.Image, stroke: Stroke) -> t
     shown.alpha_composite(layer)
     ImageDraw.Draw(shown).polygon(scaled(stroke.outline, photo), outline="white")
     spread = Image.fromarray(np.clip(8 * change, 0, 255).astype(np.uint8)).convert("RGB")
-    pictures = [shown.convert("RGB"), *(Image.fromarray(image.numpy()) for image in (before, after)), spread]
+    pictures = [shown.convert("RGB"), *(Image.fromarray(image) for image in (before, after)), spread]
     return pictures, float(change[~inside].mean())
 
 
 def scaled(points: tuple[tuple[int, int], ...], photo: Image.Image) -> list[tuple[float, float]]:
     return [(x * photo.width / 100, y * photo.height / 100) for x, y in points]
-
-
-def difference(image: torch.Tensor, other: torch.Tensor) -> np.ndarray:
-    """CIEDE2000 at each pixel of two images of 8-bit codes."""
-    return delta_e(*(rgb_to_lab(codes.movedim(-1, 0).float() / 255) for codes in (image, other))).numpy()
 
 
 if __name__ == "__main__":
