@@ -71,7 +71,8 @@ def load(source: Path, number: int) -> list[Image.Image]:
 
 
 def spread_over(entries: list | range, number: int) -> list:
-    return [entries[len(entries) * index // number] for index in range(min(number, len(entries)))]
+    number = min(number, len(entries))
+    return [entries[len(entries) * index // number] for index in range(number)]
 
 
 def measure(pipe: ColorizationPipeline, rgb: torch.Tensor, index: int, errors: dict, obeyed: list) -> list[float]:
