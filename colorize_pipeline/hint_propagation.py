@@ -31,14 +31,13 @@ _GRID_CELLS = 300_000
 _REACH = 0.07
 _CONTRAST = 0.02
 
-# So many such falls away from the pixel half of the color is a known one: few for a stroke, whose pixels resemble each
-# other, and more for known places that differ, since each then stands for more of the photo. At most so many that what
-# the smallest weight adds up to is far below: where no color gets to, nothing changes.
-_FALLS, _MORE_FALLS, _MOST_FALLS = 7, 39, 35
+# So many such falls away from the pixel half of the color is a known one. What the smallest weight adds up to is far
+# below: where no color gets to, nothing changes.
+_FALLS = 8
 
 # By this difference of luma to the pixels that a color comes from, its share falls to 0.6 (as a Gaussian does): a
 # color that got around an edge through a gap is on another thing all the same.
-_OTHER_LUMA = 0.2
+_OTHER_LUMA = 0.15
 
 # What the wide spreading leaves at the known pixels (two of them near each other, of different colors) is spread
 # once more, near them only.
@@ -115,10 +114,7 @@ def _spread_colors(
     side = math.sqrt(guide.numel())
     edges = _edges(guide)
     values = torch.cat((asked, guide[None]))
-    falls_to_half = _FALLS
-    if likeness is not None:
-        falls_to_half = min(_FALLS + _MORE_FALLS * (1 - likeness.among), _MOST_FALLS)
-    spread, share = _spread(values, mask, _falls(edges, _REACH * side), math.exp(-falls_to_half))
+    spread, share = _spread(values, mask, _falls(edges, _REACH * side), math.exp(-_FALLS))
     unlike = (spread[2] / share - guide) / _OTHER_LUMA  # than where the color comes from
     alike = torch.exp(-unlike.square() / 2)
     if likeness is not None:

@@ -29,8 +29,9 @@ logger = logging.getLogger(__name__)
 # pipeline.py and what it imports from beside itself: the Hub loader fetches these by name.
 CODE_FILES = (
     "pipeline.py", "brush.py", "check_inputs.py", "color.py", "denoising.py", "doubt.py", "hint_propagation.py",
-    "hints.py", "image_encoder.py", "image_processor.py", "likeness.py", "model_bounds.py", "model_folder.py",
-    "model_trial.py", "motion.py", "pipeline_output.py", "reference_matching.py", "scenes.py", "video.py",
+    "hint_regression.py", "hints.py", "image_encoder.py", "image_processor.py", "likeness.py", "model_bounds.py",
+    "model_folder.py", "model_trial.py", "motion.py", "pipeline_output.py", "reference_matching.py", "scenes.py",
+    "video.py",
 )  # fmt: skip
 _TAGS = ("colorization", "image-colorization", "diffusion")
 

@@ -35,10 +35,17 @@ class Likeness:
     Args:
         places (`torch.Tensor` of shape `(rows, columns)`): From 0, like none of them, to 1; `float32` on the CPU.
         among (`float`): How much the known places resemble each other, in `[-1, 1]`; 1 for a lone one.
+        cells (`torch.Tensor` of shape `(known,)`): Which places are known, counted along the rows; `int64`.
+        cosines (`torch.Tensor` of shape `(rows * columns, known)`): How much each place resembles these, as
+            [`similarity`] tells it.
+        luma (`torch.Tensor` of shape `(rows * columns,)`): In `[0, 1]`.
     """
 
     places: torch.Tensor
     among: float
+    cells: torch.Tensor
+    cosines: torch.Tensor
+    luma: torch.Tensor
 
 
 @torch.no_grad()
@@ -63,11 +70,12 @@ def find_likeness(pipeline: DiffusionPipeline, luma: torch.Tensor, known: KnownC
     rows, columns = grid = limit_area(tuple(luma.shape), _SIDE)
     cells = known.rows * rows // luma.shape[0] * columns + known.columns * columns // luma.shape[1]
     cells = cells.unique()
-    features, _ = describe_places(pipeline, luma, grid)
-    likeness = similarity(features, features)[:, cells]  # (P, N)
-    among = likeness[cells].fill_diagonal_(-1) if len(cells) > 1 else torch.ones(1, 1)
+    features, luminance = describe_places(pipeline, luma, grid)
+    cosines = similarity(features, features)[:, cells]  # (P, N)
+    among = cosines[cells].fill_diagonal_(-1) if len(cells) > 1 else torch.ones(1, 1)
     typical = float(among.amax(dim=1).median())
-    return Likeness(smooth_share(likeness.amax(dim=1) - typical, -_UNLIKE, -_ALIKE).view(grid), typical)
+    places = smooth_share(cosines.amax(dim=1) - typical, -_UNLIKE, -_ALIKE).view(grid)
+    return Likeness(places, typical, cells, cosines, (luminance + 1) / 2)
 
 
 def describe_places(

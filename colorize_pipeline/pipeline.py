@@ -19,6 +19,7 @@ from .color import rgb_to_chroma
 from .denoising import denoise
 from .doubt import expected_error
 from .hint_propagation import finish_chroma
+from .hint_regression import follow_known
 from .hints import fit_to_gamut, read_hints
 from .image_encoder import encode_luminance, feature_channels
 from .image_processor import ColorizationImageProcessor
@@ -173,8 +174,9 @@ class ColorizationPipeline(DiffusionPipeline):
             hints (`PIL.Image.Image`, list of points, or a list of either per photo, *optional*):
                 Colors that are known: an RGBA image laid over the photo, opaque where the color is known, or points
                 `(x, y, color)` in pixels of the photo with `color` as 8-bit `(red, green, blue)` or a CSS color. These
-                pixels get the hue and chroma asked for, and what they lie on follows. A warning tells if that color
-                does not exist at the brightness of the photo there; then the nearest of its hue is taken.
+                pixels get the hue and chroma asked for, and what they lie on follows; points on several things also
+                correct the rest. A warning tells if that color does not exist at the brightness of the photo there;
+                then the nearest of its hue is taken.
             mask_image (like `image`, *optional*):
                 White where the photo is painted, black where it stays as it came; of the size of its photo.
             reference_image (like `image`, *optional*):
@@ -312,6 +314,8 @@ class ColorizationPipeline(DiffusionPipeline):
                     ensemble = (ensemble * sample_unit).clamp(-0.5, 0.5)  # (E, 2, rows, columns)
                 if match is not None:
                     ensemble = torch.lerp(ensemble, match[:2], match[2])
+                if likeness is not None:
+                    ensemble = torch.stack([follow_known(each, luma, colors, likeness) for each in ensemble])
                 distances = torch.cdist(ensemble.flatten(1), ensemble.flatten(1))
                 central = int(distances.sum(dim=1).argmin())
                 chroma = finish_chroma(luma, ensemble[central], colors, saturation, target_colorfulness, likeness)

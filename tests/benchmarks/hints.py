@@ -23,6 +23,7 @@ from colorize_pipeline import DEFAULT_CHECKPOINT, ColorizationPipeline
 from colorize_pipeline.apps.reading import find_photos
 from colorize_pipeline.color import join, rgb_to_luma
 from colorize_pipeline.hint_propagation import finish_chroma
+from colorize_pipeline.hint_regression import follow_known
 from colorize_pipeline.hints import HintWarning, fit_to_gamut, read_hints
 from colorize_pipeline.likeness import find_likeness
 from colorize_pipeline.metrics import mean_delta_e, pixel_delta_e
@@ -88,7 +89,8 @@ def measure(pipe: ColorizationPipeline, rgb: torch.Tensor, index: int, errors: d
         known = fit_to_gamut([read_hints(hints, (height, width))], [luma])[0]
         start = time.process_time()
         likeness = find_likeness(pipe, luma, known) if hints else None
-        colored = join(luma, finish_chroma(luma, painted, known, 1.0, None, likeness))
+        chroma = follow_known(painted, luma, known, likeness) if hints else painted
+        colored = join(luma, finish_chroma(luma, chroma, known, 1.0, None, likeness))
         if hints:
             seconds.append(time.process_time() - start)
         errors[number].append(mean_delta_e(colored[1::3, 1::3].numpy(), rgb[1::3, 1::3].numpy()))
