@@ -78,12 +78,15 @@ class Loop:
 
     def update(self) -> None:
         batch = next(self.batches)
-        clean_sample = batch["clean_sample"]
         noise, timesteps = batch["noise"].flatten(end_dim=1), batch["timesteps"].flatten()
-        noisy_sample = self.noise_scheduler.add_noise(clean_sample, noise, timesteps)
         with torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32):
-            features = self.encoder(batch["encoder_luminance"], clean_sample.shape[2:])
-            model_input = build_model_input(noisy_sample, batch["luminance"], batch["hints"], features)
+            features = self.encoder(batch["encoder_luminance"], batch["clean_sample"].shape[2:])
+            clean_sample, luminance, hints, features = (
+                planes.repeat_interleave(self.config.noises_per_photo, dim=0)
+                for planes in (batch["clean_sample"], batch["luminance"], batch["hints"], features)
+            )
+            noisy_sample = self.noise_scheduler.add_noise(clean_sample, noise, timesteps)
+            model_input = build_model_input(noisy_sample, luminance, hints, features)
             output = self.unet(model_input, timesteps, return_dict=False)[0]
         loss = F.mse_loss(output.float(), training_target(self.noise_scheduler, clean_sample, noise, timesteps))
         loss.backward()
