@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import DiffusionPipeline
 
-from .hints import KnownColors
+from .hints import KnownColors, gather_cells
 from .image_encoder import encoder_states
 
 
@@ -67,9 +67,9 @@ def find_likeness(pipeline: DiffusionPipeline, luma: torch.Tensor, known: KnownC
     """
     if pipeline.image_encoder is None:
         return None
-    rows, columns = grid = limit_area(tuple(luma.shape), _SIDE)
-    cells = known.rows * rows // luma.shape[0] * columns + known.columns * columns // luma.shape[1]
-    cells = cells.unique()
+    grid = limit_area(tuple(luma.shape), _SIDE)
+    is_known = gather_cells(known, known.chroma, tuple(luma.shape), grid)[-1]
+    cells = is_known.flatten().nonzero()[:, 0]
     features, luminance = describe_places(pipeline, luma, grid)
     cosines = similarity(features, features)[:, cells]  # (P, N)
     among = cosines[cells].fill_diagonal_(-1) if len(cells) > 1 else torch.ones(1, 1)
