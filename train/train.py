@@ -121,10 +121,8 @@ def main(config: TrainingConfig) -> None:
                 with torch.set_grad_enabled(images_seen >= config.frozen_encoder_photos):
                     features = encoder(batch["encoder_luminance"].to(accelerator.device), clean_sample.shape[2:])
                 features = features * batch["conditioned"].to(accelerator.device)[:, None, None, None]
-            # A photo is seen once and noised several times.
             clean_sample, luminance, hints, features = (
-                None if planes is None else planes.repeat_interleave(config.noises_per_photo, dim=0)
-                for planes in (clean_sample, luminance, hints, features)
+                repeat_for_noises(planes, config) for planes in (clean_sample, luminance, hints, features)
             )
             noise, timesteps = noise.flatten(end_dim=1), timesteps.flatten()
             noisy_sample = noise_scheduler.add_noise(clean_sample, noise, timesteps)
@@ -229,6 +227,11 @@ def save_pipeline(pipeline: ColorizationPipeline, ema: EMAModel, fine_tuned: Ite
     encoder = dict(pipeline.image_encoder.named_parameters()) if pipeline.image_encoder else {}
     ema.copy_to([*pipeline.unet.parameters(), *(encoder[name] for name in fine_tuned)])
     pipeline.save_pretrained(output_dir / "pipeline")
+
+
+def repeat_for_noises(planes: torch.Tensor | None, config: TrainingConfig) -> torch.Tensor | None:
+    """Give the planes `(B, ...)` of each photo as often as it is noised: it is seen once and noised several times."""
+    return None if planes is None else planes.repeat_interleave(config.noises_per_photo, dim=0)
 
 
 def training_target(

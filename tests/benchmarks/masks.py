@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from archive_job import COLORIZE
+from hints import spread_over
 from PIL import Image, ImageDraw, ImageFilter
 
 from colorize_pipeline.apps.reading import find_photos
 
 
 def main(arguments: argparse.Namespace) -> None:
-    paths = [Path(str(path)) for path in find_photos(arguments.photos)]
-    number = min(arguments.number, len(paths))
+    paths = spread_over([Path(str(path)) for path in find_photos(arguments.photos)], arguments.number)
     changed = {8: 0, 16: 0}
     with tempfile.TemporaryDirectory() as folder:
-        for index in range(number):
-            photo = Image.open(paths[len(paths) * index // number]).convert("RGB")
+        for index, path in enumerate(paths):
+            photo = Image.open(path).convert("RGB")
             photo.thumbnail((arguments.longest_side, arguments.longest_side))
             mask = Image.new("L", photo.size)
             box = [photo.width // 4, photo.height // 4, photo.width // 2, photo.height // 2]

@@ -36,7 +36,7 @@ from optimization.training_speed import measure_peak, training_flops  # noqa: E4
 from photos.photo_dataset import create_dataloader  # noqa: E402
 
 from colorize_pipeline import build_model_input, create_unet  # noqa: E402
-from train import create_noise_scheduler, training_target  # noqa: E402
+from train import create_noise_scheduler, repeat_for_noises, training_target  # noqa: E402
 
 
 PHOTOS = 512  # in every round
@@ -82,7 +82,7 @@ class Loop:
         with torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32):
             features = self.encoder(batch["encoder_luminance"], batch["clean_sample"].shape[2:])
             clean_sample, luminance, hints, features = (
-                planes.repeat_interleave(self.config.noises_per_photo, dim=0)
+                repeat_for_noises(planes, self.config)
                 for planes in (batch["clean_sample"], batch["luminance"], batch["hints"], features)
             )
             noisy_sample = self.noise_scheduler.add_noise(clean_sample, noise, timesteps)
