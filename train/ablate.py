@@ -1,7 +1,7 @@
 """
 What each choice of the recipe is worth: short runs that differ in one thing, at equal compute.
 
-    python train/ablate.py --photos ../shared/photos --evaluation ../shared/evaluation/kodak --output runs/ablation
+    python train/ablate.py --photos ../shared/photos --evaluation ../shared/photos --evaluation-files 'other-*.parquet'
 
 trains every variant with `train.py`, scores it with `evaluate.py`, and writes `ablation.json` and `ablation.md` to
 `--results`. Runs that are finished are not repeated. `--only NAME ...` chooses variants; what the results hold of the
@@ -86,7 +86,8 @@ def main(arguments: argparse.Namespace) -> None:
         recipe += ["--source_weights", *arguments.source_weights]
     budget = _PHOTOS * training_flops(parse_config([*recipe, "--output_dir", "unused"]), 64)
     results_folder = Path(arguments.results)
-    scored_on = f"{arguments.max_photos} of {', '.join(Path(source).name for source in arguments.evaluation)}"
+    sets = [str(Path(source) / arguments.evaluation_files) for source in arguments.evaluation]
+    scored_on = f"{arguments.max_photos} of {', '.join(sets)}"
     others = {row["scored_on"] for row in read(results_folder).values()} - {scored_on}
     if others:
         raise ValueError(f"`--results` {results_folder} holds scores of {', '.join(others)}: name another folder.")
@@ -113,9 +114,10 @@ def main(arguments: argparse.Namespace) -> None:
         if not (run / "pipeline" / "model_index.json").exists():
             start(TRAIN / "train.py", training)
         evaluation = ["--checkpoint", str(run / "pipeline"), "--photos", *arguments.evaluation, *evaluation_flags]
+        evaluation += ["--files", arguments.evaluation_files]
         evaluation += ["--steps", "8"] if "--steps" not in evaluation else []
         evaluation += ["--size", "128", "--max-photos", str(arguments.max_photos), "--dtype", "bfloat16"]
-        evaluation += ["--output", str(run / slug(["scores", scored_on, *evaluation_flags]))]
+        evaluation += ["--output", str(run / slug(["scores", str(arguments.max_photos), *sets, *evaluation_flags]))]
         scores = Path(evaluation[-1]) / "results.json"
         if not scores.exists():
             start(TRAIN / "evaluate.py", evaluation)
@@ -183,6 +185,7 @@ if __name__ == "__main__":
     parser.add_argument("--files", default="train-*.parquet", help="which shards")
     parser.add_argument("--source-weights", nargs="*", default=[], help="as in the training configuration")
     parser.add_argument("--evaluation", required=True, nargs="+", help="folders of color photos to score on")
+    parser.add_argument("--evaluation-files", default="*.parquet", help="which of their shards")
     parser.add_argument("--max-photos", type=int, default=24, help="of each of these folders")
     parser.add_argument("--output", default="runs/ablation", help="folder of the runs")
     parser.add_argument("--results", default="train/results", help="folder of the table")
