@@ -54,9 +54,8 @@ def denoise(
     step_arguments = {}
     if "generator" in inspect.signature(scheduler.step).parameters:
         step_arguments["generator"] = generator
-    # Hundreds of channels stay the same: they are put together once, in the order that convolutions are fastest with.
-    model_input = build_model_input(sample, luminance, hints, features)
-    model_input = model_input.to(unet.dtype, memory_format=torch.channels_last)
+    # Hundreds of channels stay the same: they are put together once.
+    model_input = build_model_input(sample, luminance, hints, features).to(unet.dtype)
 
     for step, t in enumerate(scheduler.timesteps):
         if pipeline.interrupt:

@@ -33,7 +33,7 @@ _BATCH_SIZE = 32
 _WARMUP_SHARE, _DECAY_SHARE = 1 / 8, 3 / 8
 
 _RECIPE = (
-    "--preset small --image_encoder lite2 --noises_per_photo 2 --mixed_precision bf16 --compile true --resolutions 64"
+    "--preset small --image_encoder lite2 --noises_per_photo 2 --mixed_precision bf16 --resolutions 64"
     f" --processing_resolution 64 --stage_photos {_PHOTOS} --batch_size {_BATCH_SIZE} --min_crop 0.75"
     " --frozen_encoder_photos 3200 --checkpoint_photos 1000000 --validation_photos 0 --log_photos 3200"
 )

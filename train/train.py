@@ -26,7 +26,7 @@ from optimization.muon import MuonAdamW
 from optimization.pretrained_encoder import FeatureEncoder, load_pretrained_encoder, prepare_fine_tuning
 from optimization.training_checkpoints import StopRequest, load_newest_checkpoint, save_checkpoint
 from optimization.training_config import TrainingConfig, parse_config
-from optimization.training_speed import measure_peak, training_flops
+from optimization.training_speed import keep_freed_memory, measure_peak, training_flops
 from photos.photo_dataset import create_dataloader
 from scoring.training_validation import Validation
 
@@ -58,6 +58,7 @@ def main(config: TrainingConfig) -> None:
     if accelerator.device.type == "cpu":  # launchers leave one thread to each process
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         torch.set_num_threads(max(1, cores // accelerator.num_processes))
+        keep_freed_memory()
     stop = StopRequest()
 
     # 2. Network, image encoder, their running average, noise scheduler, optimizer
@@ -124,7 +125,7 @@ def main(config: TrainingConfig) -> None:
             clean_sample, luminance, hints, features = (
                 repeat_for_noises(planes, config) for planes in (clean_sample, luminance, hints, features)
             )
-            noise, timesteps = noise.flatten(end_dim=1), timesteps.flatten()
+            noise, timesteps = (drawn.transpose(0, 1).flatten(end_dim=1) for drawn in (noise, timesteps))
             noisy_sample = noise_scheduler.add_noise(clean_sample, noise, timesteps)
             model_input = build_model_input(noisy_sample, luminance, hints if config.with_hints else None, features)
             model_output = model(model_input, timesteps, return_dict=False)[0]
@@ -231,7 +232,7 @@ def save_pipeline(pipeline: ColorizationPipeline, ema: EMAModel, fine_tuned: Ite
 
 def repeat_for_noises(planes: torch.Tensor | None, config: TrainingConfig) -> torch.Tensor | None:
     """Give the planes `(B, ...)` of each photo as often as it is noised: it is seen once and noised several times."""
-    return None if planes is None else planes.repeat_interleave(config.noises_per_photo, dim=0)
+    return None if planes is None else torch.cat([planes] * config.noises_per_photo)  # which keeps channels last
 
 
 def training_target(

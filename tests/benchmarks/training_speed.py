@@ -78,7 +78,7 @@ class Loop:
 
     def update(self) -> None:
         batch = next(self.batches)
-        noise, timesteps = batch["noise"].flatten(end_dim=1), batch["timesteps"].flatten()
+        noise, timesteps = (batch[name].transpose(0, 1).flatten(end_dim=1) for name in ("noise", "timesteps"))
         with torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32):
             features = self.encoder(batch["encoder_luminance"], batch["clean_sample"].shape[2:])
             clean_sample, luminance, hints, features = (
