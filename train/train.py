@@ -26,7 +26,7 @@ from optimization.muon import MuonAdamW
 from optimization.pretrained_encoder import FeatureEncoder, load_pretrained_encoder, prepare_fine_tuning
 from optimization.training_checkpoints import StopRequest, load_newest_checkpoint, save_checkpoint
 from optimization.training_config import TrainingConfig, parse_config
-from optimization.training_speed import keep_freed_memory, measure_peak, training_flops
+from optimization.training_speed import keep_freed_memory, lay_out_group_norms, measure_peak, training_flops
 from photos.photo_dataset import create_dataloader
 from scoring.training_validation import Validation
 
@@ -66,6 +66,8 @@ def main(config: TrainingConfig) -> None:
     noise_scheduler = create_noise_scheduler(config)
     pipeline = create_pipeline(config, noise_scheduler)  # holds the averaged weights; it is validated and saved
     unet = copy.deepcopy(pipeline.unet).train().to(accelerator.device, memory_format=torch.channels_last)
+    if accelerator.device.type == "cpu" and not config.compile:  # which writes norms anew
+        lay_out_group_norms(unet)
     encoder, fine_tuned = None, {}
     if config.image_encoder:
         image_encoder = copy.deepcopy(pipeline.image_encoder)

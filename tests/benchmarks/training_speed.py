@@ -8,10 +8,12 @@ turn comes, keeps the default memory layout and optimizer, trains the same layer
 preparing them, and reads the loss after every update; once in float32, that
 script's default, and once in bfloat16. Ours is `train/train.py`'s own configuration of the small network, without and
 with `--compile true` (which takes minutes to start). Prints photos per second and the share of what a large
-convolution reaches on this machine, in rounds that take turns, and the ratios of the medians.
+convolution reaches on this machine, in rounds that take turns, and the ratios of the medians. Each loop is a process
+of its own: ours keeps the memory that it frees, which holds for a whole process.
 """
 
 import argparse
+import multiprocessing
 import statistics
 import sys
 import time
@@ -32,7 +34,12 @@ from optimization.pretrained_encoder import (  # noqa: E402
     prepare_fine_tuning,
 )
 from optimization.training_config import parse_config  # noqa: E402
-from optimization.training_speed import measure_peak, training_flops  # noqa: E402
+from optimization.training_speed import (  # noqa: E402
+    keep_freed_memory,
+    lay_out_group_norms,
+    measure_peak,
+    training_flops,
+)
 from photos.photo_dataset import create_dataloader  # noqa: E402
 
 from colorize_pipeline import build_model_input, create_unet  # noqa: E402
@@ -43,17 +50,19 @@ PHOTOS = 512  # in every round
 ROUNDS = 3
 
 
+def loop_flags(folder: str, batch_size: int, resolution: int, ours: bool) -> list[str]:
+    flags = ["--config", str(ROOT / "train/configs/small.json"), "--output_dir", "unused"]
+    flags += ["--dataset", folder, "--dataset_files", "train-0*.parquet", "--decode_once", str(ours)]
+    return [*flags, "--resolutions", str(resolution), "--stage_photos", "640000", "--batch_size", str(batch_size)]
+
+
 class Loop:
     """A training loop that can be stopped and continued, so that several can take turns."""
 
     def __init__(
         self, folder: str, batch_size: int, resolution: int, ours: bool, dtype: torch.dtype, compiled: bool = False
     ):
-        arguments = ["--config", str(ROOT / "train/configs/small.json"), "--output_dir", "unused"]
-        arguments += ["--image_encoder", "lite2"]
-        arguments += ["--dataset", folder, "--dataset_files", "train-0*.parquet", "--decode_once", str(ours)]
-        arguments += ["--resolutions", str(resolution), "--stage_photos", "640000", "--batch_size", str(batch_size)]
-        self.config, self.dtype = parse_config(arguments), dtype
+        self.config, self.dtype = parse_config(loop_flags(folder, batch_size, resolution, ours)), dtype
         self.noise_scheduler = create_noise_scheduler(self.config)
         self.unet = create_unet(**self.config.network)
         image_encoder = load_pretrained_encoder(self.config.image_encoder)
@@ -62,6 +71,8 @@ class Loop:
             image_encoder = load_pretrained_encoder(self.config.image_encoder).requires_grad_(False)
             fine_tuned = {name: image_encoder.get_parameter(name).requires_grad_() for name in fine_tuned}
         self.encoder = FeatureEncoder(image_encoder)
+        if ours and not compiled:
+            lay_out_group_norms(self.unet)
         for network in (self.unet, self.encoder):
             if ours:
                 network.to(memory_format=torch.channels_last)
@@ -106,21 +117,42 @@ class Loop:
         return updates * self.config.batch_size / (time.perf_counter() - clock)
 
 
+def take_turns(turns, results, arguments: dict) -> None:
+    """Build a loop, say so, and time a round of it whenever asked for, until told to end."""
+    if arguments["ours"]:
+        keep_freed_memory()
+    loop = Loop(**arguments)
+    results.put("ready")
+    while turns.get():
+        results.put(loop.photos_per_second())
+
+
 def main(folder: str, batch_size: int, resolutions: list[int]) -> None:
     peak = measure_peak(torch.device("cpu"), torch.bfloat16)
     print(f"{torch.get_num_threads()} threads; a large bfloat16 convolution reaches {peak / 1e12:.3f} TFLOP/s")
+    context = multiprocessing.get_context("spawn")
     for resolution in resolutions:
-        loops = {
-            "plain, float32": Loop(folder, batch_size, resolution, ours=False, dtype=torch.float32),
-            "plain, bfloat16": Loop(folder, batch_size, resolution, ours=False, dtype=torch.bfloat16),
-            "ours": Loop(folder, batch_size, resolution, ours=True, dtype=torch.bfloat16),
-            "ours, compiled": Loop(folder, batch_size, resolution, ours=True, dtype=torch.bfloat16, compiled=True),
+        kinds = {
+            "plain, float32": {"ours": False, "dtype": torch.float32},
+            "plain, bfloat16": {"ours": False, "dtype": torch.bfloat16},
+            "ours": {"ours": True, "dtype": torch.bfloat16},
+            "ours, compiled": {"ours": True, "dtype": torch.bfloat16, "compiled": True},
         }
-        speeds = {name: [] for name in loops}
+        queues = {name: (context.Queue(), context.Queue()) for name in kinds}
+        for name, kind in kinds.items():
+            arguments = {"folder": folder, "batch_size": batch_size, "resolution": resolution, **kind}
+            context.Process(target=take_turns, args=(*queues[name], arguments)).start()
+        for _, results in queues.values():
+            results.get()
+        speeds = {name: [] for name in kinds}
         for _ in range(ROUNDS):
-            for name, loop in loops.items():
-                speeds[name].append(loop.photos_per_second())
-        flops = training_flops(loops["ours"].config, resolution)
+            for name, (turns, results) in queues.items():
+                turns.put(True)
+                speeds[name].append(results.get())
+        for turns, _ in queues.values():
+            turns.put(False)
+        config = parse_config(loop_flags(folder, batch_size, resolution, ours=True))
+        flops = training_flops(config, resolution)
         medians = {name: statistics.median(values) for name, values in speeds.items()}
         for name, values in speeds.items():
             median = medians[name]

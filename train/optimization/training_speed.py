@@ -5,6 +5,8 @@ import sys
 import time
 
 import torch
+from diffusers import UNet2DModel
+from diffusers.models.resnet import ResnetBlock2D
 from optimization.pretrained_encoder import encoder_config, prepare_fine_tuning
 from optimization.training_config import TrainingConfig
 from torch.nn import functional as F
@@ -35,6 +37,20 @@ def keep_freed_memory() -> None:
     if mallopt:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
         mallopt(_M_TRIM_THRESHOLD, _LARGEST_THRESHOLD)
+
+
+def lay_out_group_norms(unet: UNet2DModel) -> None:
+    """
+    Let the group norms of ResNet blocks take planes and give channels last, as the convolutions beside them do.
+
+    Those of bfloat16 channels last take PyTorch 20 times as long on a CPU as those of planes, forward and backward: an
+    eighth of an update, where turning takes a hundredth. What they compute stays the same.
+    """
+    for block in unet.modules():
+        if isinstance(block, ResnetBlock2D):
+            for norm in (block.norm1, block.norm2):
+                norm.register_forward_pre_hook(lambda _, arguments: (arguments[0].contiguous(),))
+                norm.register_forward_hook(lambda _, __, planes: planes.contiguous(memory_format=torch.channels_last))
 
 
 def training_flops(config: TrainingConfig, resolution: int) -> float:
