@@ -4,7 +4,7 @@ from diffusers import UNet2DModel
 
 
 # `attention_from`: the first level, counted from the finest, whose blocks attend over all positions. Where no level
-# attends the middle does not either. At equal compute `small`, which has none, scores better than `medium`
+# attends the middle does not either. At equal compute `small`, which has none, scores as `medium` does
 # (train/results/ablation.md).
 #
 # `small` has the size of COLORIZED's network, 6.9 M parameters for RGB at 64 x 64: 7.0 M with target "rgb",

@@ -82,7 +82,7 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     ema_max_decay: float = 0.9999  # below it the average covers the last tenth of the run, however long that is
     mixed_precision: str = "no"  # "no", "bf16" or "fp16" (fp16 on a GPU only)
-    compile: bool = False  # torch.compile: minutes per resolution, then a third faster; on a CPU it needs g++ or clang
+    compile: bool = False  # torch.compile: minutes per resolution, then a bit faster; on a CPU it needs g++ or clang
     seed: int = 0  # with the position of a sample in the run it decides that sample whole: photo, crop, noise, t
 
     # Watching and keeping.
