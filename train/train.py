@@ -66,7 +66,7 @@ def main(config: TrainingConfig) -> None:
     noise_scheduler = create_noise_scheduler(config)
     pipeline = create_pipeline(config, noise_scheduler)  # holds the averaged weights; it is validated and saved
     unet = copy.deepcopy(pipeline.unet).train().to(accelerator.device, memory_format=torch.channels_last)
-    if accelerator.device.type == "cpu" and not config.compile:  # which writes norms anew
+    if accelerator.device.type == "cpu" and not config.compile:  # compiling writes norms anew
         lay_out_group_norms(unet)
     encoder, fine_tuned = None, {}
     if config.image_encoder:
@@ -127,7 +127,7 @@ def main(config: TrainingConfig) -> None:
             clean_sample, luminance, hints, features = (
                 repeat_for_noises(planes, config) for planes in (clean_sample, luminance, hints, features)
             )
-            noise, timesteps = (drawn.transpose(0, 1).flatten(end_dim=1) for drawn in (noise, timesteps))
+            noise, timesteps = flatten_noises(noise), flatten_noises(timesteps)
             noisy_sample = noise_scheduler.add_noise(clean_sample, noise, timesteps)
             model_input = build_model_input(noisy_sample, luminance, hints if config.with_hints else None, features)
             model_output = model(model_input, timesteps, return_dict=False)[0]
@@ -235,6 +235,11 @@ def save_pipeline(pipeline: ColorizationPipeline, ema: EMAModel, fine_tuned: Ite
 def repeat_for_noises(planes: torch.Tensor | None, config: TrainingConfig) -> torch.Tensor | None:
     """Give the planes `(B, ...)` of each photo as often as it is noised: it is seen once and noised several times."""
     return None if planes is None else torch.cat([planes] * config.noises_per_photo)  # which keeps channels last
+
+
+def flatten_noises(drawn: torch.Tensor) -> torch.Tensor:
+    """Bring what is drawn for each noise of each photo `(B, N, ...)` into the order of [`repeat_for_noises`]."""
+    return drawn.transpose(0, 1).flatten(end_dim=1)
 
 
 def training_target(

@@ -43,7 +43,7 @@ from optimization.training_speed import (  # noqa: E402
 from photos.photo_dataset import create_dataloader  # noqa: E402
 
 from colorize_pipeline import build_model_input, create_unet  # noqa: E402
-from train import create_noise_scheduler, repeat_for_noises, training_target  # noqa: E402
+from train import create_noise_scheduler, flatten_noises, repeat_for_noises, training_target  # noqa: E402
 
 
 PHOTOS = 512  # in every round
@@ -89,7 +89,7 @@ class Loop:
 
     def update(self) -> None:
         batch = next(self.batches)
-        noise, timesteps = (batch[name].transpose(0, 1).flatten(end_dim=1) for name in ("noise", "timesteps"))
+        noise, timesteps = flatten_noises(batch["noise"]), flatten_noises(batch["timesteps"])
         with torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32):
             features = self.encoder(batch["encoder_luminance"], batch["clean_sample"].shape[2:])
             clean_sample, luminance, hints, features = (
